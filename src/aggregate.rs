@@ -1,0 +1,129 @@
+//! What a run came to: the outcome of one source, and the aggregate of all of them.
+
+use std::error::Error;
+use std::fmt;
+
+/// What one source came to: its id, and its value or why there is none.
+pub type Outcome<K, T, E> = (K, Result<T, SourceError<E>>);
+
+/// What a whole run came to.
+///
+/// Every source that the run has seen is named in exactly one of the three lists. After
+/// [`Ok`] from [`fetch_and_aggregate`](crate::fetch_and_aggregate) every source has answered and
+/// `unfinished` is empty.
+///
+/// # Examples
+///
+/// ```
+/// use futures_aggregate::{Aggregate, SourceError};
+///
+/// let mut aggregate = Aggregate::default();
+/// aggregate.record(("cache", Ok(1)));
+/// aggregate.record(("database", Err(SourceError::Failed("connection refused"))));
+///
+/// assert_eq!(aggregate.results, [("cache", 1)]);
+/// assert_eq!(aggregate.errors.len(), 1);
+/// assert!(aggregate.unfinished.is_empty());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use = "an aggregate holds the errors and the unfinished sources too"]
+pub struct Aggregate<K, T, E> {
+    /// The sources that succeeded, with their values, in the order of completion.
+    pub results: Vec<(K, T)>,
+    /// The sources that failed, with their errors, in the order of completion.
+    pub errors: Vec<(K, SourceError<E>)>,
+    /// The sources that had not answered when the run ended: first those in flight, in the order
+    /// in which they were started, then those never started, in the order of the list.
+    pub unfinished: Vec<K>,
+}
+
+impl<K, T, E> Aggregate<K, T, E> {
+    /// Adds an outcome to the results or to the errors.
+    pub fn record(&mut self, (id, result): Outcome<K, T, E>) {
+        match result {
+            Ok(value) => self.results.push((id, value)),
+            Err(error) => self.errors.push((id, error)),
+        }
+    }
+}
+
+impl<K, T, E> Default for Aggregate<K, T, E> {
+    fn default() -> Self {
+        Self {
+            results: Vec::new(),
+            errors: Vec::new(),
+            unfinished: Vec::new(),
+        }
+    }
+}
+
+/// Why a source has no value.
+///
+/// Cancellation is never an error of a source: a source that was stopped because its run was, is
+/// named in [`Aggregate::unfinished`].
+///
+/// # Examples
+///
+/// ```
+/// use futures_aggregate::SourceError;
+///
+/// let error = SourceError::Failed("connection refused");
+/// assert_eq!(error.to_string(), "connection refused");
+/// assert_eq!(error.into_failed(), Some("connection refused"));
+/// assert!(SourceError::<&str>::TimedOut.is_timed_out());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SourceError<E> {
+    /// The source answered with an error of its own.
+    Failed(E),
+    /// The source did not answer within its own timeout.
+    TimedOut,
+    /// The source panicked, with this message.
+    Panicked(String),
+}
+
+impl<E> SourceError<E> {
+    /// The source's own error, where it failed with one.
+    pub fn into_failed(self) -> Option<E> {
+        match self {
+            Self::Failed(error) => Some(error),
+            Self::TimedOut | Self::Panicked(_) => None,
+        }
+    }
+
+    /// Whether the source answered with an error of its own.
+    pub fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+
+    /// Whether the source ran into its own timeout.
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, Self::TimedOut)
+    }
+
+    /// Whether the source panicked.
+    pub fn is_panicked(&self) -> bool {
+        matches!(self, Self::Panicked(_))
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for SourceError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::TimedOut => f.write_str("source timed out"),
+            Self::Panicked(message) => write!(f, "source panicked: {message}"),
+        }
+    }
+}
+
+impl<E: Error> Error for SourceError<E> {
+    // `Failed` shows the text of its error as its own, so it is not its own cause as well.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) => error.source(),
+            Self::TimedOut | Self::Panicked(_) => None,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Why a run stopped before every source had answered, and what it had by then.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::{Aggregate, Batches, Streamed};
+
+/// A run was stopped before every source had answered.
+///
+/// It carries the reason and everything that was known by then. `?` is how a caller says that a
+/// partial answer is no answer; [`into_partial`](Interrupted::into_partial) is how it says that a
+/// partial answer is fine.
+///
+/// # Examples
+///
+/// ```
+/// use futures_aggregate::{Aggregate, Interrupted, Reason};
+///
+/// let mut partial = Aggregate::<_, _, ()>::default();
+/// partial.results.push(("a", 1));
+/// partial.unfinished.push("b");
+/// let run = Err(Interrupted { reason: Reason::TimedOut, partial });
+///
+/// assert_eq!(
+///     run.as_ref().unwrap_err().to_string(),
+///     "timed out: 1 answered, 0 failed, 1 unfinished",
+/// );
+/// let aggregate = run.unwrap_or_else(Interrupted::into_partial);
+/// assert_eq!(aggregate.results, [("a", 1)]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use = "an interrupted run carries what was known when it stopped"]
+pub struct Interrupted<P> {
+    /// What stopped the run. The first cause wins.
+    pub reason: Reason,
+    /// What the run had come to when it was stopped.
+    pub partial: P,
+}
+
+impl<P> Interrupted<P> {
+    /// What the run had come to when it was stopped.
+    pub fn into_partial(self) -> P {
+        self.partial
+    }
+}
+
+impl<P: Summary> fmt::Display for Interrupted<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.reason)?;
+        self.partial.summarize(f)
+    }
+}
+
+impl<P: Summary + fmt::Debug> Error for Interrupted<P> {}
+
+/// What stopped a run before every source had answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The run's deadline passed, or the future given to `expire_on` completed.
+    TimedOut,
+    /// The future given to `cancel_on` completed.
+    Cancelled,
+    /// Nobody is left to receive the outcomes of [`stream_results`](crate::stream_results).
+    ReceiverClosed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut => "timed out",
+            Self::Cancelled => "cancelled",
+            Self::ReceiverClosed => "receiver closed",
+        })
+    }
+}
+
+/// The counts in the text of an [`Interrupted`], for the three things a run can come to.
+pub trait Summary {
+    fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+impl<K, T, E> Summary for Aggregate<K, T, E> {
+    fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        summarize([self], f)
+    }
+}
+
+impl<K, T, E> Summary for Batches<K, T, E> {
+    fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let aggregates = self.iter().map(|batch| match batch {
+            Ok(aggregate) => aggregate,
+            Err(interrupted) => &interrupted.partial,
+        });
+        summarize(aggregates, f)?;
+        let plural = if self.len() == 1 { "" } else { "es" };
+        write!(f, " in {} batch{plural}", self.len())
+    }
+}
+
+impl<K, T, E> Summary for Streamed<K, T, E> {
+    fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} delivered, {} undelivered, {} unfinished",
+            self.delivered,
+            self.undelivered.len(),
+            self.unfinished.len()
+        )
+    }
+}
+
+fn summarize<'a, K: 'a, T: 'a, E: 'a>(
+    aggregates: impl IntoIterator<Item = &'a Aggregate<K, T, E>>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let (mut answered, mut failed, mut unfinished) = (0, 0, 0);
+    for aggregate in aggregates {
+        answered += aggregate.results.len();
+        failed += aggregate.errors.len();
+        unfinished += aggregate.unfinished.len();
+    }
+    write!(
+        f,
+        "{answered} answered, {failed} failed, {unfinished} unfinished"
+    )
+}

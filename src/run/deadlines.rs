@@ -1,0 +1,142 @@
+//! When it is too late: for the whole run, and for each source.
+//!
+//! Deadlines are compared with the clock; the timer only makes sure that there is a poll when one
+//! of them passes. One timer serves the whole run. It is made when a poll leaves the run waiting,
+//! and made anew rather than reset, because a timer that is reset soon after it was made may fire
+//! at once.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures_timer::Delay;
+
+use super::ready::{Flag, Ready};
+
+/// The time limits of a run, and its timer. `Duration::MAX` is no limit.
+pub(crate) struct Deadlines {
+    timeout: Duration,
+    source_timeout: Duration,
+    /// When the whole run ends, once it has begun.
+    whole: Option<Instant>,
+    timer: Option<Timer>,
+    timer_waker: Option<Waker>,
+}
+
+struct Timer {
+    delay: Delay,
+    fires_at: Instant,
+}
+
+impl Deadlines {
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            source_timeout: Duration::MAX,
+            whole: None,
+            timer: None,
+            timer_waker: None,
+        }
+    }
+
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
+    pub(crate) fn set_source_timeout(&mut self, source_timeout: Duration) {
+        self.source_timeout = source_timeout;
+    }
+
+    /// Begins to count. A limit that the clock cannot express is none.
+    pub(crate) fn start(&mut self) {
+        if let Some(now) = self.now() {
+            self.whole = now.checked_add(self.timeout);
+            if now.checked_add(self.source_timeout).is_none() {
+                self.source_timeout = Duration::MAX;
+            }
+        }
+    }
+
+    /// Looks at the clock, if there is any limit to compare it with.
+    pub(crate) fn now(&self) -> Option<Instant> {
+        let limited = self.timeout.min(self.source_timeout) < Duration::MAX;
+        limited.then(Instant::now)
+    }
+
+    /// Whether the whole run has come to its deadline.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.whole.is_some_and(|whole| whole <= now)
+    }
+
+    /// The time up to which sources can be late: they are compared with the run's own deadline
+    /// where that has passed, so that of two deadlines the one that came first counts.
+    pub(crate) fn due(&self, now: Instant) -> Instant {
+        self.whole.map_or(now, |whole| whole.min(now))
+    }
+
+    /// The deadline of a source that starts now.
+    pub(crate) fn of_source(&self, now: Instant) -> Option<Instant> {
+        now.checked_add(self.source_timeout)
+    }
+
+    /// Whether a run without time gives each source one poll and no more.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.timeout.is_zero()
+    }
+
+    /// Whether a source without time gets one poll and no more.
+    pub(crate) fn is_source_zero(&self) -> bool {
+        self.source_timeout.is_zero()
+    }
+
+    /// Lets go of a timer that has fired.
+    pub(crate) fn note_timer(&mut self, ready: &Ready) {
+        if ready.take_flag(Flag::Timer) {
+            self.timer = None;
+        }
+    }
+
+    /// Makes sure that the task is woken when the first deadline passes. Returns whether it
+    /// has passed already.
+    pub(crate) fn arm(
+        &mut self,
+        now: Instant,
+        next_source: Option<Instant>,
+        ready: &Ready,
+    ) -> bool {
+        let Some(next) = self.whole.into_iter().chain(next_source).min() else {
+            self.timer = None;
+            return false;
+        };
+        if next <= now {
+            return true;
+        }
+        // A timer that fires too early costs one poll; making another costs more.
+        if self
+            .timer
+            .as_ref()
+            .is_some_and(|timer| timer.fires_at <= next)
+        {
+            return false;
+        }
+        let timer = self.timer.insert(Timer {
+            delay: Delay::new(next.saturating_duration_since(now)),
+            fires_at: next,
+        });
+        let waker = self
+            .timer_waker
+            .get_or_insert_with(|| ready.flag_waker(Flag::Timer));
+        let poll = Pin::new(&mut timer.delay).poll(&mut Context::from_waker(waker));
+        if poll.is_ready() {
+            self.timer = None;
+        }
+        poll == Poll::Ready(())
+    }
+
+    /// Drops the timer.
+    pub(crate) fn disarm(&mut self) {
+        self.timer = None;
+        self.timer_waker = None;
+    }
+}

@@ -1,0 +1,47 @@
+//! Panics that must wait until the work around them is done.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// The first panic of several steps that must all be taken.
+#[derive(Default)]
+pub(crate) struct Panics {
+    first: Option<Box<dyn Any + Send>>,
+}
+
+impl Panics {
+    /// Takes a step. Returns nothing if it panicked.
+    pub(crate) fn catch<R>(&mut self, step: impl FnOnce() -> R) -> Option<R> {
+        match catch_unwind(AssertUnwindSafe(step)) {
+            Ok(value) => Some(value),
+            Err(payload) => {
+                self.note(payload);
+                None
+            }
+        }
+    }
+
+    /// Keeps a panic, unless there was one before.
+    pub(crate) fn note(&mut self, payload: Box<dyn Any + Send>) {
+        self.first.get_or_insert(payload);
+    }
+
+    /// Goes on with the first panic, if there was one, unless the thread is panicking already.
+    pub(crate) fn resume(self) {
+        match self.first {
+            Some(payload) if !std::thread::panicking() => resume_unwind(payload),
+            _ => {}
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "no message".to_owned()
+    }
+}

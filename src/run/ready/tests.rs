@@ -1,0 +1,210 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+
+use super::{Flag, Ready, place, segment_len, segment_start};
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Wakes {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A tree with a waker for each of `slots` slots, and the task that polls it.
+fn tree(slots: usize) -> (Ready, Vec<Waker>, Arc<Wakes>) {
+    let mut ready = Ready::new();
+    let wakers = (0..slots).map(|slot| ready.waker(slot)).collect();
+    (ready, wakers, Arc::default())
+}
+
+fn sweep(ready: &mut Ready) -> Vec<usize> {
+    ready.start_sweep();
+    std::iter::from_fn(|| ready.next()).collect()
+}
+
+#[test]
+fn segments_follow_each_other_without_gap_or_overlap() {
+    let mut start = 0;
+    for number in 0..20 {
+        assert_eq!(segment_start(number), start);
+        assert_eq!(place(start), (number, 0));
+        let len = segment_len(number);
+        assert_eq!(place(start + len - 1), (number, len - 1));
+        start += len;
+    }
+}
+
+#[test]
+fn every_woken_slot_is_found_at_the_edges_of_words_and_levels() {
+    for slots in [
+        1, 63, 64, 65, 127, 128, 129, 4095, 4096, 4097, 8192, 8193, 600_000,
+    ] {
+        let (mut ready, wakers, task) = tree(slots);
+        ready.begin_poll(&task.clone().into());
+        for waker in wakers.iter().rev() {
+            waker.wake_by_ref();
+        }
+        assert_eq!(sweep(&mut ready), (0..slots).collect::<Vec<_>>());
+        for slot in [0, slots / 2, slots - 1] {
+            wakers[slot].wake_by_ref();
+            assert_eq!(sweep(&mut ready), [slot], "of {slots}");
+        }
+        assert_eq!(sweep(&mut ready), []);
+    }
+}
+
+#[test]
+fn first_wake_between_polls_wakes_the_task_and_later_ones_do_not() {
+    let (mut ready, wakers, task) = tree(200);
+    ready.begin_poll(&task.clone().into());
+    ready.end_poll(&task.clone().into(), false);
+    for waker in &wakers {
+        waker.wake_by_ref();
+    }
+    assert_eq!(task.count(), 1);
+
+    ready.begin_poll(&task.clone().into());
+    assert_eq!(sweep(&mut ready).len(), 200);
+    ready.end_poll(&task.clone().into(), false);
+    assert_eq!(task.count(), 1);
+    wakers[199].wake_by_ref();
+    assert_eq!(task.count(), 2);
+}
+
+#[test]
+fn wake_during_a_poll_wakes_the_task_once_when_the_poll_ends() {
+    let (mut ready, wakers, task) = tree(2);
+    ready.begin_poll(&task.clone().into());
+    wakers[0].wake_by_ref();
+    assert_eq!(sweep(&mut ready), [0]);
+    wakers[0].wake_by_ref();
+    wakers[1].wake_by_ref();
+    assert_eq!(task.count(), 0);
+    ready.end_poll(&task.clone().into(), false);
+    assert_eq!(task.count(), 1);
+}
+
+#[test]
+fn sweep_names_a_slot_once_even_if_it_is_woken_again_meanwhile() {
+    let (mut ready, wakers, task) = tree(130);
+    ready.begin_poll(&task.clone().into());
+    for waker in &wakers {
+        waker.wake_by_ref();
+    }
+    ready.start_sweep();
+    let mut seen = Vec::new();
+    while let Some(slot) = ready.next() {
+        wakers[slot].wake_by_ref();
+        seen.push(slot);
+    }
+    assert_eq!(seen, (0..130).collect::<Vec<_>>());
+    assert_eq!(sweep(&mut ready).len(), 130);
+}
+
+#[test]
+fn sweep_that_was_cut_short_goes_on_and_wakes_the_task_for_it() {
+    let (mut ready, wakers, task) = tree(5000);
+    ready.begin_poll(&task.clone().into());
+    for waker in &wakers {
+        waker.wake_by_ref();
+    }
+    ready.start_sweep();
+    let mut seen: Vec<_> = (0..100).filter_map(|_| ready.next()).collect();
+    ready.end_poll(&task.clone().into(), false);
+    assert_eq!(task.count(), 1);
+
+    ready.begin_poll(&task.clone().into());
+    ready.start_sweep();
+    seen.extend(std::iter::from_fn(|| ready.next()));
+    assert_eq!(seen, (0..5000).collect::<Vec<_>>());
+}
+
+#[test]
+fn taking_one_slot_takes_it_from_the_words_and_from_the_sweep() {
+    let (mut ready, wakers, task) = tree(70);
+    ready.begin_poll(&task.clone().into());
+    for slot in [3, 5, 69] {
+        wakers[slot].wake_by_ref();
+    }
+    assert!(ready.take(5));
+    assert!(!ready.take(5));
+    ready.start_sweep();
+    assert_eq!(ready.next(), Some(3));
+    wakers[3].wake_by_ref();
+    assert!(ready.take(3));
+    assert!(ready.take(69));
+    assert_eq!(ready.next(), None);
+    wakers[69].wake_by_ref();
+    assert_eq!(sweep(&mut ready), [69]);
+}
+
+#[test]
+fn taking_a_slot_that_the_sweep_already_holds_takes_it_out_of_the_sweep() {
+    let (mut ready, wakers, task) = tree(64);
+    ready.begin_poll(&task.clone().into());
+    for slot in [1, 2, 3] {
+        wakers[slot].wake_by_ref();
+    }
+    ready.start_sweep();
+    assert_eq!(ready.next(), Some(1));
+    assert!(ready.take(2));
+    assert_eq!(ready.next(), Some(3));
+}
+
+#[test]
+fn flags_are_apart_from_slots_and_from_each_other() {
+    let (mut ready, wakers, task) = tree(1);
+    ready.begin_poll(&task.clone().into());
+    ready.end_poll(&task.clone().into(), false);
+    ready.flag_waker(Flag::Cancel).wake();
+    assert_eq!(task.count(), 1);
+    wakers[0].wake_by_ref();
+    assert!(!ready.take_flag(Flag::Expire));
+    assert!(ready.take_flag(Flag::Cancel));
+    assert!(!ready.take_flag(Flag::Cancel));
+    assert_eq!(sweep(&mut ready), [0]);
+}
+
+#[test]
+fn closed_or_dropped_tree_wakes_nobody_and_holds_no_task() {
+    let (ready, wakers, task) = tree(1);
+    ready.begin_poll(&task.clone().into());
+    ready.end_poll(&task.clone().into(), false);
+    assert_eq!(Arc::strong_count(&task), 2);
+    drop(ready);
+    assert_eq!(Arc::strong_count(&task), 1);
+    wakers[0].wake_by_ref();
+    assert_eq!(task.count(), 0);
+}
+
+#[test]
+fn task_waker_that_panics_leaves_the_tree_and_the_timers_thread_intact() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("the task's waker");
+        }
+    }
+    let (mut ready, wakers, task) = tree(1);
+    let panicking = Waker::from(Arc::new(Panics));
+    ready.begin_poll(&panicking);
+    ready.end_poll(&panicking, false);
+    ready.flag_waker(Flag::Timer).wake();
+
+    ready.begin_poll(&task.clone().into());
+    assert!(ready.take_flag(Flag::Timer));
+    wakers[0].wake_by_ref();
+    assert_eq!(sweep(&mut ready), [0]);
+    ready.end_poll(&task.clone().into(), false);
+    wakers[0].wake_by_ref();
+    assert_eq!(task.count(), 1);
+}

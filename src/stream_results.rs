@@ -1,0 +1,315 @@
+//! Asks every source and hands each outcome to a channel the moment it is there.
+
+mod delivery;
+
+use std::fmt;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_channel::Sender;
+use futures::future::FusedFuture;
+use pin_project_lite::pin_project;
+
+use crate::run::{Budget, End, First, Operation, Panics, Ready, Run, Signals};
+use crate::{Interrupted, Outcome, Reason, SourceError};
+use delivery::{Deliver, Gone, delivery};
+
+/// What a run of [`stream_results`] came to, besides what it delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use = "outcomes that could not be delivered are given back here"]
+pub struct Streamed<K, T, E> {
+    /// How many outcomes went into the channel.
+    pub delivered: usize,
+    /// The outcomes that were there but could not be handed over, in the order of completion.
+    pub undelivered: Vec<Outcome<K, T, E>>,
+    /// The sources that had not answered when the run ended: first those in flight, in the order
+    /// in which they were started, then those never started, in the order of the list.
+    pub unfinished: Vec<K>,
+}
+
+impl<K, T, E> Default for Streamed<K, T, E> {
+    fn default() -> Self {
+        Self {
+            delivered: 0,
+            undelivered: Vec::new(),
+            unfinished: Vec::new(),
+        }
+    }
+}
+
+/// Asks every source at once and sends each outcome into a channel as soon as it is there.
+///
+/// It returns at once, before anything has happened, with a driver: a future to be spawned on any
+/// executor and forgotten, or awaited for its summary. The driver resolves to
+///
+/// - `Ok` with a [`Streamed`] once every source has answered and every outcome is in the channel;
+/// - [`Interrupted`] with what could not be delivered, and the names of the sources that had not
+///   answered.
+///
+/// A full channel holds no source up: the others are polled on, and their outcomes wait in line.
+/// With a [`concurrency`](StreamResults::concurrency) limit an outcome in line counts as a source
+/// in flight, so that a slow receiver slows the starting of new sources. A receiver that is gone
+/// ends the run at once, even while every source is pending.
+///
+/// When the driver ends it drops its sender, after the last outcome and after the last source.
+/// If no other sender is left, the receiver sees the channel close.
+///
+/// # Examples
+///
+/// ```
+/// use futures::future::ready;
+/// use futures_aggregate::stream_results;
+///
+/// let sources = (0..100).map(|id| (id, ready(Ok::<_, ()>(id * id))));
+/// let (sender, receiver) = async_channel::bounded(8);
+///
+/// // Any executor will do; this one is a plain thread.
+/// let driver = stream_results(sources, sender);
+/// std::thread::spawn(|| futures::executor::block_on(driver));
+///
+/// let mut sum = 0;
+/// while let Ok((_id, square)) = receiver.recv_blocking() {
+///     sum += square.unwrap_or(0);
+/// }
+/// assert_eq!(sum, 328_350);
+/// ```
+///
+/// # Errors
+///
+/// [`Reason::ReceiverClosed`], [`Reason::Cancelled`], and [`Reason::TimedOut`] where there is a
+/// [`timeout`](StreamResults::timeout). A source that fails is no error of the whole.
+///
+/// When the run is interrupted, the outcomes in line are given back. So is the one whose send
+/// waits for room, provided that the driver holds the channel's only senders: it closes the
+/// channel then. If others hold senders too, and there is no room, that one outcome is lost.
+///
+/// # Panics
+///
+/// Polling panics if a source does. The source is gone then, and its outcome, which goes to the
+/// receiver, is [`SourceError::Panicked`]; the future can be polled on for the other sources, or
+/// dropped. Polling after completion panics.
+///
+/// # Cancel safety
+///
+/// Dropping the driver drops every source in it at once, and every outcome in line, and lets go
+/// of the sender. To keep the outcomes, end the run by [`cancel_on`](StreamResults::cancel_on)
+/// instead.
+///
+/// # Fairness
+///
+/// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate). A receiver that is gone before the
+/// first poll means that no source is polled.
+pub fn stream_results<L, K, F, T, E>(
+    sources: L,
+    sender: Sender<Outcome<K, T, E>>,
+) -> StreamResults<L::IntoIter, K, F, impl Deliver<Outcome<K, T, E>>>
+where
+    L: IntoIterator<Item = (K, F)>,
+    F: Future<Output = Result<T, E>>,
+{
+    StreamResults {
+        run: Run::new(sources.into_iter(), Duration::MAX),
+        unfinished: Vec::new(),
+        delivery: delivery(sender),
+        signals: Signals::none(),
+    }
+}
+
+pin_project! {
+    /// The future of [`stream_results`]: the driver that the caller spawns.
+    #[must_use = "futures do nothing unless you spawn, `.await` or poll them"]
+    pub struct StreamResults<I, K, F, D, S = Signals> {
+        run: Run<I, K, F>,
+        unfinished: Vec<K>,
+        #[pin]
+        delivery: D,
+        #[pin]
+        signals: S,
+    }
+}
+
+impl<I, K, F, D, C, X> StreamResults<I, K, F, D, Signals<C, X>> {
+    /// Has at most `limit` sources in flight, outcomes that wait for the receiver included.
+    /// Without it all sources are started at once, and as many outcomes may wait.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero.
+    #[track_caller]
+    pub fn concurrency(mut self, limit: usize) -> Self {
+        self.run.set_concurrency(limit);
+        self
+    }
+
+    /// Gives the whole this much time from the first poll, the receiver's included.
+    /// [`Duration::MAX`], the default, is no limit; [`Duration::ZERO`] gives one poll to every
+    /// source that the first poll can reach.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.run.set_timeout(timeout);
+        self
+    }
+
+    /// Gives each source this much time from its own start; the outcome of one that is late is
+    /// [`SourceError::TimedOut`], and it disturbs no other. [`Duration::MAX`], the default, is no
+    /// limit; [`Duration::ZERO`] gives each source one poll.
+    pub fn source_timeout(mut self, timeout: Duration) -> Self {
+        self.run.set_source_timeout(timeout);
+        self
+    }
+
+    /// Interrupts the run as [`Reason::Cancelled`] once `signal` completes, whatever its output.
+    ///
+    /// A signal that is already there at the first poll means that no source is polled. Called
+    /// more than once, the first signal to complete counts.
+    pub fn cancel_on<N: Future>(
+        self,
+        signal: N,
+    ) -> StreamResults<I, K, F, D, Signals<First<C, N>, X>> {
+        StreamResults {
+            run: self.run,
+            unfinished: self.unfinished,
+            delivery: self.delivery,
+            signals: self.signals.cancel_on(signal),
+        }
+    }
+
+    /// Lets the run's time be up once `timer` completes, whatever its output: for a timer of the
+    /// caller's own, such as one of tokio, which tests can pause.
+    pub fn expire_on<N: Future>(
+        self,
+        timer: N,
+    ) -> StreamResults<I, K, F, D, Signals<C, First<X, N>>> {
+        StreamResults {
+            run: self.run,
+            unfinished: self.unfinished,
+            delivery: self.delivery,
+            signals: self.signals.expire_on(timer),
+        }
+    }
+}
+
+impl<I, K, F, T, E, D, C, X> Future for StreamResults<I, K, F, D, Signals<C, X>>
+where
+    I: Iterator<Item = (K, F)>,
+    F: Future<Output = Result<T, E>>,
+    D: Deliver<Outcome<K, T, E>>,
+    C: Future,
+    X: Future,
+{
+    type Output = Result<Streamed<K, T, E>, Interrupted<Streamed<K, T, E>>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let mut stream = Stream {
+            delivery: this.delivery.as_mut(),
+            unfinished: this.unfinished,
+        };
+        let budget = &mut Budget::new();
+        let end = std::task::ready!(this.run.poll(cx, this.signals, budget, &mut stream));
+        let (delivered, undelivered) = this.delivery.finish();
+        let streamed = Streamed {
+            delivered,
+            undelivered,
+            unfinished: std::mem::take(this.unfinished),
+        };
+        Poll::Ready(match end {
+            Ok(()) => Ok(streamed),
+            Err(reason) => Err(Interrupted {
+                reason,
+                partial: streamed,
+            }),
+        })
+    }
+}
+
+impl<I, K, F, D, C, X> FusedFuture for StreamResults<I, K, F, D, Signals<C, X>>
+where
+    Self: Future,
+{
+    fn is_terminated(&self) -> bool {
+        self.run.is_terminated()
+    }
+}
+
+impl<I, K, F, D, S> fmt::Debug for StreamResults<I, K, F, D, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamResults")
+            .field("in_flight", &self.run.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the outcomes of a run go: into the channel.
+struct Stream<'a, K, D> {
+    delivery: Pin<&'a mut D>,
+    unfinished: &'a mut Vec<K>,
+}
+
+impl<K, D> Stream<'_, K, D> {
+    fn deliver<T, E>(&mut self, outcome: Outcome<K, T, E>) -> ControlFlow<End>
+    where
+        D: Deliver<Outcome<K, T, E>>,
+    {
+        stop_if_gone(self.delivery.as_mut().deliver(outcome))
+    }
+}
+
+impl<K, F, T, E, D> Operation<K, F> for Stream<'_, K, D>
+where
+    F: Future<Output = Result<T, E>>,
+    D: Deliver<Outcome<K, T, E>>,
+{
+    type Output = Result<T, E>;
+    type Rest = ();
+
+    fn poll_source(
+        &mut self,
+        source: Pin<&mut F>,
+        cx: &mut Context<'_>,
+        _: &mut Budget,
+    ) -> Poll<Self::Output> {
+        source.poll(cx)
+    }
+
+    fn stop(&mut self, _: Pin<&mut F>, _: Reason, _: &mut Panics) {}
+
+    fn finished(&mut self, id: K, output: Self::Output) -> ControlFlow<End> {
+        self.deliver((id, output.map_err(SourceError::Failed)))
+    }
+
+    fn timed_out(&mut self, id: K, (): ()) -> ControlFlow<End> {
+        self.deliver((id, Err(SourceError::TimedOut)))
+    }
+
+    fn panicked(&mut self, id: K, message: String) {
+        // A receiver that is gone is seen by the next poll.
+        let _ = self.deliver((id, Err(SourceError::Panicked(message))));
+    }
+
+    fn unfinished(&mut self, id: K, (): ()) {
+        self.unfinished.push(id);
+    }
+
+    fn poll_stop(&mut self, ready: &Ready) -> Option<Reason> {
+        let gone = self.delivery.as_mut().is_receiver_gone(ready);
+        gone.then_some(Reason::ReceiverClosed)
+    }
+
+    fn flush(&mut self, ready: &Ready) -> ControlFlow<End> {
+        stop_if_gone(self.delivery.as_mut().flush(ready))
+    }
+
+    fn waiting(&self) -> usize {
+        self.delivery.waiting()
+    }
+}
+
+fn stop_if_gone(handed_over: Result<(), Gone>) -> ControlFlow<End> {
+    match handed_over {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(Gone) => ControlFlow::Break(Err(Reason::ReceiverClosed)),
+    }
+}
