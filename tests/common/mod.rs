@@ -31,9 +31,13 @@ impl<F: Future> Task<F> {
         }
     }
 
+    pub fn waker(&self) -> Waker {
+        Waker::from(self.wakes.clone())
+    }
+
     /// Polls once, woken or not.
     pub fn poll(&mut self) -> Poll<F::Output> {
-        self.poll_with(&Waker::from(self.wakes.clone()))
+        self.poll_with(&self.waker())
     }
 
     /// Polls once, as the task of `waker`.

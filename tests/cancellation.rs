@@ -1,0 +1,162 @@
+//! Cancelling: by a signal, or by dropping.
+
+mod common;
+
+use common::{NEVER, Task, alive, polls, source, sources};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
+
+#[test]
+fn cancel_reaches_every_source_before_the_answer_is_there() {
+    let (handles, list) = sources(100);
+    let (cancel, signal) = oneshot::channel::<()>();
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
+    assert!(task.settle().is_pending());
+    cancel.send(()).unwrap();
+    assert!(task.is_woken());
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Cancelled);
+    assert_eq!(alive(&handles), 0);
+    assert_eq!(polls(&handles), [1; 100]);
+}
+
+#[test]
+fn cancel_comes_before_sources_that_were_woken_in_the_same_poll() {
+    let (handles, list) = sources(1);
+    let (cancel, signal) = source();
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(1));
+    cancel.answer(Ok(0));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.partial.unfinished, [0]);
+    assert_eq!(handles[0].polls(), 1);
+}
+
+#[test]
+fn any_future_cancels_whatever_its_output() {
+    let (_, list) = sources(1);
+    let (sender, signal) = async_channel::bounded::<String>(1);
+    let run = fetch_and_aggregate(list, NEVER).cancel_on(signal.recv());
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    drop(sender);
+    assert_eq!(task.finish().unwrap_err().reason, Reason::Cancelled);
+}
+
+#[test]
+fn either_of_two_signals_cancels() {
+    for first in 0..2 {
+        let (_, list) = sources(1);
+        let (signals, mut futures) = sources(2);
+        let (one, other) = (futures.remove(0).1, futures.remove(0).1);
+        let run = fetch_and_aggregate(list, NEVER)
+            .cancel_on(one)
+            .cancel_on(other);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        signals[first].answer(Ok(0));
+        assert_eq!(task.finish().unwrap_err().reason, Reason::Cancelled);
+        assert_eq!(alive(&signals), 0);
+    }
+}
+
+#[test]
+fn signals_are_polled_when_they_are_woken_and_not_with_every_source() {
+    let (handles, list) = sources(2);
+    let (cancel, signal) = source();
+    let (expire, timer) = source();
+    let run = fetch_and_aggregate(list, NEVER)
+        .cancel_on(signal)
+        .expire_on(timer);
+    let mut task = Task::new(run);
+    for _ in 0..5 {
+        assert!(task.settle().is_pending());
+        handles[0].wake();
+    }
+    assert_eq!((cancel.polls(), expire.polls()), (1, 1));
+    cancel.wake();
+    expire.wake();
+    assert!(task.settle().is_pending());
+    assert_eq!((cancel.polls(), expire.polls()), (2, 2));
+}
+
+#[test]
+fn signals_are_gone_when_the_answer_is_there() {
+    let (handles, list) = sources(1);
+    let (cancel, signal) = source();
+    let (expire, timer) = source();
+    let run = fetch_and_aggregate(list, NEVER)
+        .cancel_on(signal)
+        .expire_on(timer);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(1));
+    assert!(task.finish().is_ok());
+    assert!(!cancel.is_alive() && !expire.is_alive());
+}
+
+#[test]
+fn cancelled_batches_keep_what_each_had() {
+    let (handles, mut list) = sources(4);
+    let second = list.split_off(2);
+    let (cancel, signal) = source();
+    let mut task = Task::new(process_batch([list, second]).cancel_on(signal));
+    handles[0].answer(Ok(1));
+    handles[1].answer(Ok(2));
+    handles[2].answer(Err("refused"));
+    assert!(task.settle().is_pending());
+    cancel.answer(Ok(0));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Cancelled);
+    let [done, stopped] = &interrupted.partial[..] else {
+        panic!("one outcome for each batch");
+    };
+    assert_eq!(done.as_ref().unwrap().results, [(0, 1), (1, 2)]);
+    let stopped = stopped.as_ref().unwrap_err();
+    assert_eq!(stopped.reason, Reason::Cancelled);
+    assert_eq!(stopped.partial.errors.len(), 1);
+    assert_eq!(stopped.partial.unfinished, [3]);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn dropping_an_operation_drops_every_source_at_once() {
+    let (handles, list) = sources(3);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(2));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(alive(&handles), 0);
+
+    let (handles, list) = sources(3);
+    let mut task = Task::new(process_batch([list]));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(alive(&handles), 0);
+
+    let (handles, list) = sources(3);
+    let (sender, receiver) = async_channel::bounded(1);
+    let mut task = Task::new(stream_results(list, sender));
+    handles[0].answer(Ok(1));
+    handles[1].answer(Ok(1));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(alive(&handles), 0);
+    assert!(receiver.is_closed());
+}
+
+#[test]
+fn select_drops_the_sources_of_the_operation_that_lost() {
+    let (handles, list) = sources(2);
+    let (winner, other) = source();
+    let run = fetch_and_aggregate(list, NEVER);
+    let mut task = Task::new(async {
+        futures::future::select(Box::pin(run), other.map(drop)).await;
+    });
+    assert!(task.settle().is_pending());
+    assert_eq!(alive(&handles), 2);
+    winner.answer(Ok(0));
+    task.finish();
+    assert_eq!(alive(&handles), 0);
+}

@@ -1,0 +1,117 @@
+//! How many sources are in flight, and what limits are refused.
+
+mod common;
+
+use std::panic::catch_unwind;
+
+use common::{NEVER, Source, Task, polls, sources};
+use futures_aggregate::{fetch_and_aggregate, process_batch, stream_results};
+
+#[test]
+fn no_more_sources_are_in_flight_than_the_limit_and_no_fewer() {
+    let (handles, list) = sources(10);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(3));
+    let started = || polls(&handles).iter().filter(|&&polls| polls > 0).count();
+    for done in 0..10 {
+        assert!(task.settle().is_pending());
+        assert_eq!(started(), (done + 3).min(10));
+        handles[done].answer(Ok(0));
+    }
+    assert_eq!(task.finish().unwrap().results.len(), 10);
+}
+
+#[test]
+fn source_that_is_ready_at_once_gives_its_place_to_the_next_in_the_same_poll() {
+    let (handles, mut list) = sources(1);
+    list.splice(0..0, (1..50).map(|id| (id, common::ready(Ok(0)))));
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(1));
+    assert!(task.poll().is_pending());
+    assert_eq!(polls(&handles), [1]);
+}
+
+#[test]
+fn batches_and_the_sources_within_a_batch_have_limits_of_their_own() {
+    let (handles, mut list) = sources(9);
+    let mut batches = Vec::new();
+    while !list.is_empty() {
+        batches.push(list.drain(..3).collect::<Vec<_>>());
+    }
+    let run = process_batch(batches).concurrency(2).source_concurrency(1);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    assert_eq!(polls(&handles), [1, 0, 0, 1, 0, 0, 0, 0, 0]);
+    for done in [0, 1, 2] {
+        handles[done].answer(Ok(0));
+        assert!(task.settle().is_pending());
+    }
+    assert_eq!(polls(&handles), [2, 2, 2, 1, 0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn outcome_that_waits_for_the_receiver_counts_as_a_source_in_flight() {
+    let (handles, list) = sources(5);
+    let (sender, receiver) = async_channel::bounded(1);
+    let mut task = Task::new(stream_results(list, sender).concurrency(2));
+    handles[0].answer(Ok(0));
+    handles[1].answer(Ok(1));
+    handles[2].answer(Ok(2));
+    assert!(task.settle().is_pending());
+    // One is in the channel, two wait: there is no room for a fourth.
+    assert_eq!(polls(&handles), [1, 1, 1, 0, 0]);
+    assert!(receiver.try_recv().is_ok());
+    assert!(task.is_woken());
+    assert!(task.settle().is_pending());
+    assert_eq!(polls(&handles), [1, 1, 1, 1, 0]);
+}
+
+#[test]
+fn stream_without_a_limit_starts_every_source_whatever_the_receiver_does() {
+    let (handles, list) = sources(5);
+    let (sender, _receiver) = async_channel::bounded(1);
+    handles[0].answer(Ok(0));
+    handles[1].answer(Ok(1));
+    let mut task = Task::new(stream_results(list, sender));
+    assert!(task.poll().is_pending());
+    assert_eq!(polls(&handles), [1; 5]);
+}
+
+#[test]
+fn limit_of_zero_is_refused_at_the_call() {
+    type None = Vec<(u8, Source)>;
+    let fetch = || fetch_and_aggregate(None::new(), NEVER);
+    let batch = || process_batch(Vec::<None>::new());
+    let stream = || stream_results(None::new(), async_channel::unbounded().0);
+    let refusals = [
+        catch_unwind(|| drop(fetch().concurrency(0))),
+        catch_unwind(|| drop(batch().concurrency(0))),
+        catch_unwind(|| drop(batch().source_concurrency(0))),
+        catch_unwind(|| drop(stream().concurrency(0))),
+    ];
+    for refusal in refusals {
+        let payload = refusal.unwrap_err();
+        let message = payload.downcast_ref::<&str>().unwrap();
+        assert!(message.contains("limit of 0"), "{message}");
+        assert!(message.contains("at least 1"), "{message}");
+    }
+}
+
+#[test]
+fn refusal_of_zero_points_at_the_caller() {
+    use std::sync::{Arc, Mutex};
+    let place = Arc::new(Mutex::new(None));
+    let seen = place.clone();
+    let previous = std::panic::take_hook();
+    let this = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == this {
+            *seen.lock().unwrap() = info.location().map(|place| place.file().to_owned());
+        } else {
+            previous(info);
+        }
+    }));
+    let refused = catch_unwind(|| {
+        drop(process_batch(Vec::<Vec<(u8, Source)>>::new()).source_concurrency(0));
+    });
+    assert!(refused.is_err());
+    assert_eq!(place.lock().unwrap().as_deref(), Some(file!()));
+}

@@ -1,0 +1,274 @@
+//! Deadlines: what is let through, what is cut off, and what never fires.
+
+mod common;
+
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use common::{NEVER, Task, alive, ready, source, sources};
+use futures::executor::block_on;
+use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
+
+/// Long enough to be a timeout, short enough to wait for one that has to come.
+const SHORT: Duration = Duration::from_millis(20);
+
+#[test]
+fn result_that_is_there_when_the_time_is_up_beats_the_timeout() {
+    let (handles, sources) = sources(2);
+    let (deadline, timer) = source();
+    let mut task = Task::new(fetch_and_aggregate(sources, NEVER).expire_on(timer));
+    assert!(task.settle().is_pending());
+    deadline.answer(Ok(0));
+    handles[0].answer(Ok(1));
+    let partial = task.finish().unwrap_err().partial;
+    assert_eq!(partial.results, [(0, 1)]);
+    assert_eq!(partial.unfinished, [1]);
+}
+
+#[test]
+fn source_that_was_woken_in_the_poll_of_the_deadline_is_polled_once_more() {
+    // Source 1 is woken when its turn of this poll has passed already.
+    let (handles, sources) = sources(3);
+    let (deadline, timer) = source();
+    let mut task = Task::new(fetch_and_aggregate(sources, NEVER).expire_on(timer));
+    assert!(task.settle().is_pending());
+    let other = handles[1].clone();
+    handles[2].on_poll(move |_| other.answer(Ok(10)));
+    handles[2].wake();
+    deadline.answer(Ok(0));
+    let Poll::Ready(Err(interrupted)) = task.poll() else {
+        panic!("the time is up");
+    };
+    assert_eq!(interrupted.partial.results, [(1, 10)]);
+    assert_eq!(interrupted.partial.unfinished, [0, 2]);
+}
+
+#[test]
+fn every_source_answering_in_the_last_moment_is_a_full_answer() {
+    let (handles, sources) = sources(2);
+    let (deadline, timer) = source();
+    let mut task = Task::new(fetch_and_aggregate(sources, NEVER).expire_on(timer));
+    assert!(task.settle().is_pending());
+    deadline.answer(Ok(0));
+    handles[0].answer(Ok(1));
+    handles[1].answer(Ok(2));
+    assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 2)]);
+}
+
+#[test]
+fn deadline_holds_while_sources_wake_themselves_for_ever() {
+    let (handles, sources) = sources(1000);
+    handles.iter().for_each(common::Handle::never_rests);
+    let interrupted = block_on(fetch_and_aggregate(sources, SHORT)).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(interrupted.partial.unfinished.len(), 1000);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn deadline_holds_while_an_endless_list_of_ready_sources_runs() {
+    let endless = (0..).map(|id: u64| (id, ready(Ok(0))));
+    let interrupted = block_on(fetch_and_aggregate(endless, SHORT)).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert!(!interrupted.partial.results.is_empty());
+    assert!(interrupted.partial.unfinished.is_empty());
+}
+
+#[test]
+fn deadline_wakes_a_run_whose_sources_are_never_woken() {
+    let (handles, sources) = sources(3);
+    let interrupted = block_on(fetch_and_aggregate(sources, SHORT)).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(interrupted.partial.unfinished, [0, 1, 2]);
+    assert_eq!(common::polls(&handles), [1, 1, 1]);
+}
+
+#[test]
+fn no_time_at_all_gives_each_source_that_one_poll_can_reach_one_chance() {
+    let (handles, mut list) = sources(2);
+    handles[0].never_rests();
+    list.push((2, ready(Ok(20))));
+    let mut task = Task::new(fetch_and_aggregate(list, Duration::ZERO));
+    let Poll::Ready(Err(interrupted)) = task.poll() else {
+        panic!("there is no time to wait");
+    };
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(interrupted.partial.results, [(2, 20)]);
+    assert_eq!(interrupted.partial.unfinished, [0, 1]);
+    assert_eq!(common::polls(&handles), [1, 1]);
+}
+
+#[test]
+fn no_time_at_all_is_enough_for_sources_that_are_ready() {
+    let list = (0..100).map(|id| (id, ready(Ok(id))));
+    let run = fetch_and_aggregate(list, Duration::ZERO).concurrency(7);
+    assert_eq!(Task::new(run).finish().unwrap().results.len(), 100);
+}
+
+#[test]
+fn limits_that_no_clock_can_express_never_fire() {
+    for forever in [Duration::MAX, Duration::MAX - Duration::from_nanos(1)] {
+        let (handle, only) = source();
+        let run = fetch_and_aggregate([(0, only)], forever).source_timeout(forever);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        assert!(task.poll().is_pending());
+        handle.answer(Ok(1));
+        assert_eq!(task.finish().unwrap().results, [(0, 1)]);
+    }
+}
+
+#[test]
+fn late_source_is_an_error_of_its_own_and_disturbs_no_other() {
+    let (handles, mut list) = sources(2);
+    list.push((2, ready(Ok(20))));
+    let run = fetch_and_aggregate(list, NEVER).source_timeout(SHORT);
+    let aggregate = block_on(run).unwrap();
+    assert_eq!(aggregate.results, [(2, 20)]);
+    assert_eq!(
+        aggregate.errors,
+        [(0, SourceError::TimedOut), (1, SourceError::TimedOut)]
+    );
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn late_source_makes_room_for_the_next() {
+    let (_, list) = sources(3);
+    let run = fetch_and_aggregate(list, NEVER)
+        .source_timeout(SHORT)
+        .concurrency(1);
+    let late: Vec<_> = block_on(run).unwrap().errors;
+    assert_eq!(late.len(), 3);
+    assert!(late.iter().map(|(id, _)| *id).eq(0..3));
+}
+
+#[test]
+fn late_source_that_was_woken_in_time_is_polled_once_more() {
+    // The second blocks until both are late, and wakes the first in that very poll.
+    let (handles, list) = sources(2);
+    let first = handles[0].clone();
+    let mut polled = false;
+    handles[1].on_poll(move |waker| {
+        if std::mem::replace(&mut polled, true) {
+            std::thread::sleep(2 * SHORT);
+            first.answer(Ok(10));
+        } else {
+            waker.wake_by_ref();
+        }
+    });
+    let run = fetch_and_aggregate(list, NEVER).source_timeout(SHORT);
+    let aggregate = block_on(run).unwrap();
+    assert_eq!(aggregate.results, [(0, 10)]);
+    assert_eq!(aggregate.errors, [(1, SourceError::TimedOut)]);
+}
+
+#[test]
+fn source_without_time_gets_one_poll() {
+    let (handles, mut list) = sources(1);
+    handles[0].never_rests();
+    list.push((1, ready(Ok(10))));
+    let run = fetch_and_aggregate(list, NEVER).source_timeout(Duration::ZERO);
+    let aggregate = Task::new(run).finish().unwrap();
+    assert_eq!(aggregate.results, [(1, 10)]);
+    assert_eq!(aggregate.errors, [(0, SourceError::TimedOut)]);
+    assert_eq!(handles[0].polls(), 1);
+}
+
+#[test]
+fn source_timeout_that_comes_after_the_deadline_does_not_count() {
+    let (_, list) = sources(1);
+    let run = fetch_and_aggregate(list, SHORT).source_timeout(2 * SHORT);
+    let partial = block_on(run).unwrap_err().partial;
+    assert_eq!(partial.unfinished, [0]);
+    assert!(partial.errors.is_empty());
+}
+
+#[test]
+fn late_batch_keeps_its_partial_aggregate() {
+    let (handle, slow) = source();
+    let batches = [
+        vec![("done", ready(Ok(1)))],
+        vec![("fast", ready(Err("refused"))), ("slow", slow)],
+    ];
+    let outcomes = block_on(process_batch(batches).batch_timeout(SHORT)).unwrap();
+    assert_eq!(outcomes[0].as_ref().unwrap().results, [("done", 1)]);
+    let late = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(late.reason, Reason::TimedOut);
+    assert_eq!(
+        late.partial.errors,
+        [("fast", SourceError::Failed("refused"))]
+    );
+    assert_eq!(late.partial.unfinished, ["slow"]);
+    assert!(!handle.is_alive());
+}
+
+#[test]
+fn batches_take_the_time_limit_of_the_whole_and_of_each_source() {
+    let (_, list) = sources(1);
+    let whole = block_on(process_batch([list]).timeout(SHORT)).unwrap_err();
+    assert_eq!(whole.reason, Reason::TimedOut);
+    assert_eq!(
+        whole.partial[0].as_ref().unwrap_err().partial.unfinished,
+        [0]
+    );
+
+    let (_, list) = sources(1);
+    let outcomes = block_on(process_batch([list]).source_timeout(SHORT)).unwrap();
+    assert_eq!(
+        outcomes[0].as_ref().unwrap().errors,
+        [(0, SourceError::TimedOut)]
+    );
+}
+
+#[test]
+fn stream_takes_the_time_limit_of_the_whole_and_of_each_source() {
+    let (_, list) = sources(1);
+    let (sender, receiver) = async_channel::unbounded();
+    let whole = block_on(stream_results(list, sender).timeout(SHORT)).unwrap_err();
+    assert_eq!(whole.reason, Reason::TimedOut);
+    assert_eq!(whole.partial.unfinished, [0]);
+    assert!(receiver.is_closed() && receiver.is_empty());
+
+    let (_, list) = sources(1);
+    let (sender, receiver) = async_channel::unbounded();
+    let streamed = block_on(stream_results(list, sender).source_timeout(SHORT)).unwrap();
+    assert_eq!(streamed.delivered, 1);
+    assert_eq!(receiver.try_recv(), Ok((0, Err(SourceError::TimedOut))));
+}
+
+#[test]
+fn deadline_counts_from_the_first_poll() {
+    let timeout = 10 * SHORT;
+    let (handles, list) = sources(1);
+    let built = Instant::now();
+    let mut task = Task::new(fetch_and_aggregate(list, timeout));
+    while built.elapsed() < timeout {
+        std::hint::spin_loop();
+    }
+    assert!(task.poll().is_pending());
+    handles[0].answer(Ok(1));
+    assert_eq!(task.finish().unwrap().results, [(0, 1)]);
+}
+
+#[test]
+fn expiry_is_the_earliest_of_all_that_were_asked_for() {
+    let (_, list) = sources(1);
+    let (late, timer) = source();
+    let run = fetch_and_aggregate(list, SHORT).expire_on(timer);
+    assert_eq!(block_on(run).unwrap_err().reason, Reason::TimedOut);
+    assert!(!late.is_alive());
+
+    for first in 0..2 {
+        let (_, list) = sources(1);
+        let (timers, mut futures) = sources(2);
+        let (one, other) = (futures.remove(0).1, futures.remove(0).1);
+        let run = fetch_and_aggregate(list, NEVER)
+            .expire_on(one)
+            .expire_on(other);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        timers[first].answer(Ok(0));
+        assert_eq!(task.finish().unwrap_err().reason, Reason::TimedOut);
+    }
+}

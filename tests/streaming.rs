@@ -1,0 +1,229 @@
+//! Streaming: how outcomes reach the receiver, and what comes back when they cannot.
+
+mod common;
+
+use std::sync::Arc;
+
+use async_channel::{TryRecvError, bounded, unbounded};
+use common::{Task, alive, ready, source, sources};
+use futures_aggregate::{Reason, SourceError, Streamed, stream_results};
+
+#[test]
+fn outcomes_arrive_in_completion_order_errors_included() {
+    let (handles, list) = sources(3);
+    let (sender, receiver) = unbounded();
+    let mut task = Task::new(stream_results(list, sender));
+    for (id, answer) in [(1, Ok(10)), (2, Err("refused")), (0, Ok(0))] {
+        assert!(task.settle().is_pending());
+        handles[id].answer(answer);
+    }
+    let streamed = task.finish().unwrap();
+    assert_eq!(
+        streamed,
+        Streamed {
+            delivered: 3,
+            ..Streamed::default()
+        }
+    );
+    let received: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
+    assert_eq!(
+        received,
+        [
+            (1, Ok(10)),
+            (2, Err(SourceError::Failed("refused"))),
+            (0, Ok(0))
+        ]
+    );
+}
+
+#[test]
+fn outcome_is_in_the_channel_after_the_poll_in_which_it_happened() {
+    let (handles, list) = sources(2);
+    let (sender, receiver) = bounded(1);
+    let mut task = Task::new(stream_results(list, sender));
+    handles[0].answer(Ok(1));
+    assert!(task.poll().is_pending());
+    assert_eq!(receiver.try_recv(), Ok((0, Ok(1))));
+}
+
+#[test]
+fn outcomes_keep_their_order_through_a_channel_that_is_too_small() {
+    let (sender, receiver) = bounded(1);
+    let list = (0..20).map(|id| (id, ready(Ok(id))));
+    let mut task = Task::new(stream_results(list, sender));
+    let mut received = Vec::new();
+    while task.settle().is_pending() {
+        while let Ok((id, _)) = receiver.try_recv() {
+            received.push(id);
+        }
+        assert!(task.is_woken(), "room in the channel wakes the driver");
+    }
+    received.extend(receiver.try_recv().map(|(id, _)| id));
+    assert!(received.into_iter().eq(0..20));
+}
+
+#[test]
+fn run_is_not_over_before_the_last_outcome_is_in_the_channel() {
+    let (sender, receiver) = bounded(1);
+    let mut task = Task::new(stream_results(
+        [(0, ready(Ok(0))), (1, ready(Ok(1)))],
+        sender,
+    ));
+    assert!(task.settle().is_pending());
+    assert!(!receiver.is_closed());
+    assert!(receiver.try_recv().is_ok());
+    assert_eq!(task.finish().unwrap().delivered, 2);
+    assert!(receiver.is_closed());
+    assert_eq!(receiver.try_recv(), Ok((1, Ok(1))));
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+}
+
+#[test]
+fn cancel_gives_back_what_waits_the_parked_outcome_first() {
+    let (handles, list) = sources(5);
+    let (cancel, signal) = source();
+    let (sender, receiver) = bounded(1);
+    let mut task = Task::new(stream_results(list, sender).cancel_on(signal));
+    for (id, answer) in [(0, Ok(0)), (2, Err("refused")), (1, Ok(10))] {
+        handles[id].answer(answer);
+        assert!(task.settle().is_pending());
+    }
+    cancel.answer(Ok(0));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Cancelled);
+    assert_eq!(
+        interrupted.partial,
+        Streamed {
+            delivered: 1,
+            undelivered: vec![(2, Err(SourceError::Failed("refused"))), (1, Ok(10))],
+            unfinished: vec![3, 4],
+        }
+    );
+    assert_eq!(receiver.try_recv(), Ok((0, Ok(0))));
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+}
+
+#[test]
+fn receiver_that_leaves_while_a_send_is_parked_gives_the_outcomes_back() {
+    let (handles, list) = sources(4);
+    let (sender, receiver) = bounded(1);
+    let mut task = Task::new(stream_results(list, sender));
+    for handle in &handles[..3] {
+        handle.answer(Ok(0));
+    }
+    assert!(task.settle().is_pending());
+    drop(receiver);
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
+    assert_eq!(interrupted.partial.delivered, 1);
+    assert_eq!(interrupted.partial.undelivered, [(1, Ok(0)), (2, Ok(0))]);
+    assert_eq!(interrupted.partial.unfinished, [3]);
+}
+
+#[test]
+fn receiver_that_was_gone_before_means_that_no_source_is_polled() {
+    let (handles, list) = sources(2);
+    let (sender, receiver) = bounded(1);
+    drop(receiver);
+    let interrupted = Task::new(stream_results(list, sender))
+        .finish()
+        .unwrap_err();
+    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
+    assert_eq!(interrupted.partial.unfinished, [0, 1]);
+    assert_eq!(common::polls(&handles), [0, 0]);
+}
+
+#[test]
+fn receiver_that_leaves_within_the_poll_of_an_outcome_gives_it_back() {
+    let (handles, list) = sources(2);
+    let (sender, receiver) = bounded(1);
+    let mut receiver = Some(receiver);
+    handles[0].on_poll(move |_| drop(receiver.take()));
+    handles[0].answer(Ok(1));
+    let interrupted = Task::new(stream_results(list, sender))
+        .finish()
+        .unwrap_err();
+    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
+    assert_eq!(interrupted.partial.undelivered, [(0, Ok(1))]);
+    assert_eq!(interrupted.partial.unfinished, [1]);
+}
+
+#[test]
+fn receiver_that_lives_in_one_of_the_sources_ends_the_run_when_it_is_dropped() {
+    let (handles, list) = sources(2);
+    let (sender, receiver) = bounded(4);
+    handles[0].on_drop(move || drop(receiver));
+    let mut task = Task::new(stream_results(list, sender));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(1));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
+    assert_eq!(interrupted.partial.undelivered, [(0, Ok(1))]);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn channel_of_others_stays_open_and_loses_at_most_the_parked_outcome() {
+    let (cancel, signal) = source();
+    let (sender, receiver) = bounded(1);
+    let list = (0..4).map(|id| (id, ready(Ok(id))));
+    let run = stream_results(list, sender.clone()).cancel_on(signal);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    cancel.answer(Ok(0));
+    let partial = task.finish().unwrap_err().partial;
+    assert_eq!(partial.delivered, 1);
+    assert_eq!(partial.undelivered, [(2, Ok(2)), (3, Ok(3))]);
+    assert!(!receiver.is_closed());
+    assert_eq!(sender.sender_count(), 1);
+
+    assert!(receiver.try_recv().is_ok());
+    sender.try_send((9, Ok(9))).unwrap();
+    assert_eq!(receiver.try_recv(), Ok((9, Ok(9))));
+}
+
+#[test]
+fn parked_outcome_is_delivered_at_the_end_if_there_is_room_by_then() {
+    let (cancel, signal) = source();
+    let (sender, receiver) = bounded(1);
+    let list = (0..2).map(|id| (id, ready(Ok(id))));
+    let mut task = Task::new(stream_results(list, sender.clone()).cancel_on(signal));
+    assert!(task.settle().is_pending());
+    assert!(receiver.try_recv().is_ok());
+    cancel.answer(Ok(0));
+    let partial = task.finish().unwrap_err().partial;
+    assert_eq!(partial.delivered, 2);
+    assert!(partial.undelivered.is_empty());
+    assert_eq!(receiver.try_recv(), Ok((1, Ok(1))));
+}
+
+#[test]
+fn two_drivers_share_a_channel_which_closes_after_both() {
+    let (first, list) = sources(1);
+    let (second, other) = sources(1);
+    let (sender, receiver) = unbounded();
+    let mut one = Task::new(stream_results(list, sender.clone()));
+    let mut two = Task::new(stream_results(other, sender));
+    assert!(one.settle().is_pending() && two.settle().is_pending());
+    first[0].answer(Ok(1));
+    assert_eq!(one.finish().unwrap().delivered, 1);
+    assert!(!receiver.is_closed());
+    second[0].answer(Ok(2));
+    assert_eq!(two.finish().unwrap().delivered, 1);
+    assert!(receiver.is_closed());
+    assert_eq!(receiver.len(), 2);
+}
+
+#[test]
+fn driver_lets_go_of_everything_it_holds_when_it_ends() {
+    let witness = Arc::new(());
+    let (sender, receiver) = bounded(1);
+    let list = (0..3).map(|id| ((id, witness.clone()), ready(Ok(id))));
+    let mut task = Task::new(stream_results(list, sender));
+    assert!(task.settle().is_pending());
+    assert_eq!(Arc::strong_count(&witness), 4);
+    drop(receiver);
+    drop(task.finish());
+    assert_eq!(task.wakers(), 0);
+    assert_eq!(Arc::strong_count(&witness), 1);
+}

@@ -1,0 +1,102 @@
+//! What results and errors say.
+
+use std::error::Error;
+use std::io;
+
+use futures_aggregate::{Aggregate, Batches, Interrupted, Reason, SourceError, Streamed};
+
+fn aggregate(results: usize, errors: usize, unfinished: usize) -> Aggregate<usize, (), ()> {
+    Aggregate {
+        results: (0..results).map(|id| (id, ())).collect(),
+        errors: (0..errors).map(|id| (id, SourceError::TimedOut)).collect(),
+        unfinished: (0..unfinished).collect(),
+    }
+}
+
+#[test]
+fn interrupted_says_the_reason_and_the_counts() {
+    let interrupted = Interrupted {
+        reason: Reason::TimedOut,
+        partial: aggregate(3, 1, 2),
+    };
+    assert_eq!(
+        interrupted.to_string(),
+        "timed out: 3 answered, 1 failed, 2 unfinished"
+    );
+
+    let batches: Batches<_, _, _> = vec![Ok(aggregate(1, 1, 0)), Err(interrupted)];
+    let cancelled = |partial| Interrupted {
+        reason: Reason::Cancelled,
+        partial,
+    };
+    assert_eq!(
+        cancelled(batches).to_string(),
+        "cancelled: 4 answered, 2 failed, 2 unfinished in 2 batches"
+    );
+    assert_eq!(
+        cancelled(vec![Ok(aggregate(1, 0, 0))]).to_string(),
+        "cancelled: 1 answered, 0 failed, 0 unfinished in 1 batch"
+    );
+
+    let closed = Interrupted {
+        reason: Reason::ReceiverClosed,
+        partial: Streamed {
+            delivered: 3,
+            undelivered: vec![(9, Ok::<(), SourceError<()>>(()))],
+            unfinished: vec![1, 2],
+        },
+    };
+    assert_eq!(
+        closed.to_string(),
+        "receiver closed: 3 delivered, 1 undelivered, 2 unfinished"
+    );
+}
+
+#[test]
+fn interrupted_is_an_error_and_gives_back_its_partial() {
+    fn fails() -> Result<(), Box<dyn Error + Send + Sync>> {
+        Err(Interrupted {
+            reason: Reason::Cancelled,
+            partial: aggregate(0, 0, 1),
+        })?;
+        Ok(())
+    }
+    let error = fails().unwrap_err();
+    assert!(error.to_string().starts_with("cancelled: "));
+    let interrupted = error
+        .downcast::<Interrupted<Aggregate<usize, (), ()>>>()
+        .unwrap();
+    assert_eq!(interrupted.into_partial(), aggregate(0, 0, 1));
+}
+
+#[test]
+fn source_error_speaks_for_the_error_inside() {
+    #[derive(Debug)]
+    struct Outer(io::Error);
+    impl std::fmt::Display for Outer {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("request failed")
+        }
+    }
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    let failed = SourceError::Failed(Outer(io::Error::other("connection refused")));
+    assert_eq!(failed.to_string(), "request failed");
+    assert_eq!(failed.source().unwrap().to_string(), "connection refused");
+    assert!(failed.is_failed() && !failed.is_timed_out() && !failed.is_panicked());
+    assert_eq!(
+        failed.into_failed().unwrap().0.to_string(),
+        "connection refused"
+    );
+
+    let timed_out = SourceError::<io::Error>::TimedOut;
+    assert_eq!(timed_out.to_string(), "source timed out");
+    assert!(timed_out.source().is_none() && timed_out.is_timed_out());
+    let panicked = SourceError::<io::Error>::Panicked("index out of bounds".to_owned());
+    assert_eq!(panicked.to_string(), "source panicked: index out of bounds");
+    assert!(panicked.source().is_none() && panicked.is_panicked());
+    assert!(panicked.into_failed().is_none());
+}
