@@ -1,0 +1,33 @@
+//! One conformance suite for every executor: the promises of futures-aggregate under real timers,
+//! with drivers that are really spawned.
+//!
+//! An executor passes by implementing [`Executor`] and handing itself to [`conforms`], and
+//! [`conforms_locally`] if it takes futures that are not `Send`.
+
+mod suite;
+mod world;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use suite::{conforms, conforms_locally};
+
+/// What the suite asks of an executor.
+pub trait Executor {
+    /// Drives a future to its end, and what was spawned meanwhile.
+    fn run<F: Future>(&self, future: F) -> F::Output;
+
+    /// Starts a future that nobody waits for.
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F);
+
+    /// The executor's own timer, or futures-timer where it has none.
+    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send + 'static {
+        futures_timer::Delay::new(duration)
+    }
+}
+
+/// An executor that takes futures that are not `Send`.
+pub trait LocalExecutor: Executor {
+    /// Starts a future that nobody waits for, on this thread.
+    fn spawn_local<F: Future<Output = ()> + 'static>(&self, future: F);
+}

@@ -1,0 +1,273 @@
+//! The promises, each a function of an executor.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use async_channel::bounded;
+use futures::future::{Either, select};
+use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
+
+use crate::world::{Census, LONG, SHORT, SLOW};
+use crate::{Executor, LocalExecutor};
+
+/// Checks every promise on an executor.
+pub fn conforms<X: Executor>(executor: &X) {
+    let promises: [(&str, fn(&X)); 11] = [
+        ("sources run concurrently", sources_run_concurrently),
+        ("batches run concurrently", batches_run_concurrently),
+        ("streams run concurrently", streams_run_concurrently),
+        (
+            "a timeout keeps what is known",
+            a_timeout_keeps_what_is_known,
+        ),
+        ("late sources are errors", late_sources_are_errors),
+        (
+            "late batches disturb no other",
+            late_batches_disturb_no_other,
+        ),
+        (
+            "a cancel from another task ends the run",
+            a_cancel_from_another_task_ends_the_run,
+        ),
+        (
+            "a timer of the executor ends the run",
+            a_timer_of_the_executor_ends_the_run,
+        ),
+        (
+            "a receiver that leaves ends the driver",
+            a_receiver_that_leaves_ends_the_driver,
+        ),
+        (
+            "a receiver that stops reading blocks nobody",
+            a_receiver_that_stops_reading_blocks_nobody,
+        ),
+        (
+            "many runs leave nothing behind",
+            many_runs_leave_nothing_behind,
+        ),
+    ];
+    for (promise, check) in promises {
+        println!("{promise}");
+        check(executor);
+    }
+}
+
+/// Checks what only holds for executors that take futures that are not `Send`.
+pub fn conforms_locally<X: LocalExecutor>(executor: &X) {
+    let census = Census::new();
+    let list: Vec<_> = (0..4)
+        .map(|id| {
+            let (id, source) = census.slow::<X>(id);
+            let local = Rc::new(id);
+            (local.clone(), async move {
+                source.await.map(|value| (value, local))
+            })
+        })
+        .collect();
+    let (sender, receiver) = bounded(1);
+    let driver = stream_results(list, sender);
+    executor.spawn_local(async move { assert!(driver.await.is_ok()) });
+    let mut received = executor.run(async {
+        let mut received = Vec::new();
+        while let Ok((id, result)) = receiver.recv().await {
+            assert_eq!(result.map(|(value, _)| value), Ok(*id));
+            received.push(*id);
+        }
+        received
+    });
+    received.sort_unstable();
+    assert_eq!(received, [0, 1, 2, 3]);
+    assert_eq!(census.alive(), 0);
+}
+
+/// Four sources take as long as one, and not as long as four.
+fn takes_as_long_as_one_source(work: impl FnOnce()) {
+    let started = Instant::now();
+    work();
+    let elapsed = started.elapsed();
+    assert!(elapsed >= SLOW && elapsed < 4 * SLOW, "took {elapsed:?}");
+}
+
+fn sources_run_concurrently<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list = (0..4).map(|id| census.slow::<X>(id));
+    takes_as_long_as_one_source(|| {
+        let aggregate = executor.run(fetch_and_aggregate(list, LONG)).unwrap();
+        assert_eq!(aggregate.results.len(), 4);
+    });
+    assert_eq!(census.alive(), 0);
+}
+
+fn batches_run_concurrently<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let batches = (0..2).map(|batch| [0, 1].map(|id| census.slow::<X>(2 * batch + id)));
+    takes_as_long_as_one_source(|| {
+        let outcomes = executor.run(process_batch(batches)).unwrap();
+        for (batch, outcome) in (0..).zip(outcomes) {
+            let mut results = outcome.unwrap().results;
+            results.sort_unstable();
+            let (first, second) = (2 * batch, 2 * batch + 1);
+            assert_eq!(results, [(first, first), (second, second)]);
+        }
+    });
+}
+
+fn streams_run_concurrently<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list: Vec<_> = (0..4).map(|id| census.slow::<X>(id)).collect();
+    let (sender, receiver) = bounded(1);
+    takes_as_long_as_one_source(|| {
+        let driver = stream_results(list, sender);
+        executor.spawn(async move { assert_eq!(driver.await.unwrap().delivered, 4) });
+        let mut received = executor.run(async {
+            let mut received = Vec::new();
+            while let Ok((id, result)) = receiver.recv().await {
+                assert_eq!(result, Ok(id));
+                received.push(id);
+            }
+            received
+        });
+        received.sort_unstable();
+        assert_eq!(received, [0, 1, 2, 3]);
+    });
+}
+
+fn a_timeout_keeps_what_is_known<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let (id, quick) = census.slow::<X>(0);
+    let list = [
+        (id, Either::Left(quick)),
+        (1, Either::Right(census.hanging(1).1)),
+    ];
+    let run = fetch_and_aggregate(list, SLOW + SHORT);
+    let interrupted = executor.run(run).unwrap_err();
+    assert_eq!(census.alive(), 0);
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(interrupted.partial.results, [(0, 0)]);
+    assert_eq!(interrupted.partial.unfinished, [1]);
+}
+
+fn late_sources_are_errors<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list = (0..3).map(|id| census.hanging(id));
+    let run = fetch_and_aggregate(list, LONG)
+        .source_timeout(SHORT)
+        .concurrency(2);
+    let aggregate = executor.run(run).unwrap();
+    assert_eq!(aggregate.errors.len(), 3);
+    assert!(
+        aggregate
+            .errors
+            .iter()
+            .all(|(_, error)| error.is_timed_out())
+    );
+    assert_eq!(census.alive(), 0);
+}
+
+fn late_batches_disturb_no_other<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let (id, quick) = census.slow::<X>(0);
+    let batches = [
+        [(id, Either::Left(quick))],
+        [(1, Either::Right(census.hanging(1).1))],
+    ];
+    let run = process_batch(batches).batch_timeout(SLOW + SHORT);
+    let outcomes = executor.run(run).unwrap();
+    assert_eq!(outcomes[0].as_ref().unwrap().results, [(0, 0)]);
+    let late = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(late.reason, Reason::TimedOut);
+    assert_eq!(late.partial.unfinished, [1]);
+    assert_eq!(census.alive(), 0);
+}
+
+fn a_cancel_from_another_task_ends_the_run<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list = (0..3).map(|id| census.hanging(id));
+    let (cancel, cancelled) = bounded::<()>(1);
+    executor.spawn(async move {
+        X::sleep(SHORT).await;
+        drop(cancel);
+    });
+    let run = fetch_and_aggregate(list, LONG).cancel_on(cancelled.recv());
+    let interrupted = executor.run(run).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Cancelled);
+    assert_eq!(interrupted.partial.unfinished, [0, 1, 2]);
+    assert_eq!(census.alive(), 0);
+}
+
+fn a_timer_of_the_executor_ends_the_run<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list = (0..3).map(|id| census.hanging(id));
+    let run = fetch_and_aggregate(list, LONG).expire_on(X::sleep(SHORT));
+    let interrupted = executor.run(run).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(census.alive(), 0);
+}
+
+fn a_receiver_that_leaves_ends_the_driver<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list: Vec<_> = (0..3).map(|id| census.hanging(id)).collect();
+    let (sender, receiver) = bounded(1);
+    let driver = stream_results(list, sender);
+    let (report, summary) = bounded(1);
+    executor.spawn(async move {
+        let _ = report.send(driver.await).await;
+    });
+    let summary = executor.run(async {
+        // The driver is given the time to start, and may as well start later.
+        X::sleep(SHORT).await;
+        drop(receiver);
+        census.all_gone().await;
+        summary.recv().await.unwrap()
+    });
+    let interrupted = summary.unwrap_err();
+    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
+    assert_eq!(interrupted.partial.unfinished, [0, 1, 2]);
+}
+
+fn a_receiver_that_stops_reading_blocks_nobody<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list: Vec<_> = (0..3).map(|id| census.slow::<X>(id)).collect();
+    let (sender, receiver) = bounded(1);
+    let driver = stream_results(list, sender).timeout(2 * SLOW);
+    let (report, summary) = bounded(1);
+    executor.spawn(async move {
+        let _ = report.send(driver.await).await;
+    });
+    let summary = executor.run(async {
+        census.all_gone().await;
+        summary.recv().await.unwrap()
+    });
+    let interrupted = summary.unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(interrupted.partial.delivered, 1);
+    assert_eq!(interrupted.partial.undelivered.len(), 2);
+    assert!(interrupted.partial.unfinished.is_empty());
+    assert!(receiver.try_recv().is_ok() && receiver.is_closed());
+}
+
+fn many_runs_leave_nothing_behind<X: Executor>(executor: &X) {
+    let census = Census::new();
+    executor.run(async {
+        for round in 0..60 {
+            let list: Vec<_> = (0..5).map(|id| census.hanging(id)).collect();
+            let timeout = SHORT / 30;
+            match round % 4 {
+                0 => drop(fetch_and_aggregate(list, timeout).await),
+                1 => drop(process_batch([list]).batch_timeout(timeout).await),
+                2 => {
+                    let (sender, _receiver) = bounded::<(u32, Result<u32, SourceError<String>>)>(1);
+                    executor.spawn(async move {
+                        drop(stream_results(list, sender).timeout(timeout).await);
+                    });
+                }
+                _ => {
+                    // The run loses against a timer, and is dropped.
+                    let run = Box::pin(fetch_and_aggregate(list, LONG));
+                    drop(select(run, Box::pin(X::sleep(timeout))).await);
+                }
+            }
+        }
+        census.all_gone().await;
+    });
+}

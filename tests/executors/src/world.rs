@@ -1,0 +1,80 @@
+//! Sources that take real time, and a count of those that are alive.
+
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+
+use crate::Executor;
+
+/// How long a slow source takes.
+pub(crate) const SLOW: Duration = Duration::from_millis(100);
+
+/// A timeout that a slow source is sure to miss.
+pub(crate) const SHORT: Duration = Duration::from_millis(30);
+
+/// A timeout that nothing here comes near to.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Counts the sources that are alive, and tells when the last one is gone.
+pub(crate) struct Census {
+    member: Option<Arc<Member>>,
+    all_gone: Receiver<()>,
+}
+
+/// Held by every source.
+pub(crate) struct Member(#[allow(dead_code, reason = "closes when it is dropped")] Sender<()>);
+
+impl Census {
+    pub(crate) fn new() -> Self {
+        let (sender, all_gone) = async_channel::bounded(1);
+        Self {
+            member: Some(Arc::new(Member(sender))),
+            all_gone,
+        }
+    }
+
+    /// A source that answers after a while.
+    pub(crate) fn slow<X: Executor>(
+        &self,
+        id: u32,
+    ) -> (
+        u32,
+        impl Future<Output = Result<u32, String>> + Send + 'static,
+    ) {
+        let member = self.member.clone();
+        (id, async move {
+            let _member = member;
+            X::sleep(SLOW).await;
+            Ok(id)
+        })
+    }
+
+    /// A source that never answers.
+    pub(crate) fn hanging(
+        &self,
+        id: u32,
+    ) -> (
+        u32,
+        impl Future<Output = Result<u32, String>> + Send + 'static,
+    ) {
+        let member = self.member.clone();
+        (id, async move {
+            let _member = member;
+            pending().await
+        })
+    }
+
+    /// How many sources are alive.
+    pub(crate) fn alive(&self) -> usize {
+        self.member.as_ref().map_or(0, Arc::strong_count) - 1
+    }
+
+    /// Waits until no source is alive.
+    pub(crate) async fn all_gone(mut self) {
+        self.member = None;
+        // Nothing is ever sent: it ends when the last member is gone.
+        let _ = self.all_gone.recv().await;
+    }
+}
