@@ -64,3 +64,8 @@ pub use crate::interrupted::{Interrupted, Reason};
 pub use crate::process_batch::{Batches, ProcessBatch, process_batch};
 pub use crate::run::{First, Never, Signals};
 pub use crate::stream_results::{StreamResults, Streamed, stream_results};
+
+/// The README's examples, which run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

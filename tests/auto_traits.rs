@@ -85,7 +85,7 @@ fn async_blocks_around_operations_are_spawnable() {
     let pool = ThreadPool::new().unwrap();
     let (done, all_done) = async_channel::unbounded();
     pool.spawn_ok(async move {
-        let hosts = vec!["one".to_owned(), "two".to_owned()];
+        let hosts = ["one".to_owned(), "two".to_owned()];
         let ports = [80, 443];
         let fetched = fetch_and_aggregate(
             hosts.iter().map(|host| (host.as_str(), ask(host, 80))),

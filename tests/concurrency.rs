@@ -12,10 +12,10 @@ fn no_more_sources_are_in_flight_than_the_limit_and_no_fewer() {
     let (handles, list) = sources(10);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(3));
     let started = || polls(&handles).iter().filter(|&&polls| polls > 0).count();
-    for done in 0..10 {
+    for (done, handle) in handles.iter().enumerate() {
         assert!(task.settle().is_pending());
         assert_eq!(started(), (done + 3).min(10));
-        handles[done].answer(Ok(0));
+        handle.answer(Ok(0));
     }
     assert_eq!(task.finish().unwrap().results.len(), 10);
 }

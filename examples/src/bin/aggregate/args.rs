@@ -1,0 +1,75 @@
+//! What the user asked for.
+
+use std::time::Duration;
+
+use clap::Parser;
+use reqwest::Url;
+
+/// Fetch many URLs at once, under a deadline, and say what became of each.
+///
+/// Exits with 0 when every source has answered, failures included; with 2 when the run was
+/// interrupted by its deadline or by Ctrl-C; with 1 for bad arguments.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Args {
+    /// What to fetch. Without any, servers on this machine are started and fetched.
+    #[arg(value_parser = http_url)]
+    pub(crate) urls: Vec<Url>,
+
+    /// Time for the whole run, such as `2s` or `500ms`.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    /// Time for each source, counted from its own start.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    source_timeout: Option<Duration>,
+
+    /// Sources in flight at the same time.
+    #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
+    concurrency: Option<usize>,
+
+    /// Show outcomes as they arrive, rather than all at the end.
+    #[arg(long)]
+    pub(crate) stream: bool,
+}
+
+/// The limits of a run.
+pub(crate) struct Settings {
+    pub(crate) timeout: Duration,
+    pub(crate) source_timeout: Duration,
+    pub(crate) concurrency: usize,
+}
+
+impl Args {
+    /// What was asked for, and for the rest no limit. The servers of our own get limits under
+    /// which each of them shows what it is there for.
+    pub(crate) fn settings(&self) -> Settings {
+        let (source_timeout, concurrency) = if self.urls.is_empty() {
+            (Duration::from_millis(1500), 3)
+        } else {
+            (Duration::MAX, usize::MAX)
+        };
+        Settings {
+            timeout: self.timeout,
+            source_timeout: self.source_timeout.unwrap_or(source_timeout),
+            concurrency: self.concurrency.unwrap_or(concurrency),
+        }
+    }
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text)
+        .map_err(|error| format!("{error}; a URL looks like https://example.com/page"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        scheme => Err(format!("cannot fetch `{scheme}:`, only http: and https:")),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}

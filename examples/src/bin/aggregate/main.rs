@@ -1,0 +1,173 @@
+//! Fetches many URLs at once, under a deadline, and says what became of each.
+//!
+//! Without URLs it starts servers of its own, good and bad ones, and fetches those. Ctrl-C ends
+//! the run early and still shows what is there.
+
+mod args;
+mod fetch;
+mod report;
+mod servers;
+
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use args::{Args, Settings};
+use clap::Parser;
+use fetch::{Failure, Page, Target};
+use futures_aggregate::{fetch_and_aggregate, stream_results};
+use report::Report;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no errors. Whether they can be shown changes nothing.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    match run(args) {
+        Ok(Answer::Complete) => ExitCode::SUCCESS,
+        Ok(Answer::Interrupted) => ExitCode::from(2),
+        // Whoever reads the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How a run ended.
+enum Answer {
+    Complete,
+    Interrupted,
+}
+
+#[tokio::main]
+async fn run(args: Args) -> io::Result<Answer> {
+    let (targets, client) = if args.urls.is_empty() {
+        (servers::start().await?, fetch::client_for_this_machine()?)
+    } else {
+        (fetch::targets(&args.urls), fetch::client()?)
+    };
+    let settings = args.settings();
+    let report = Report::new(&targets, &settings);
+    report.header(&settings, args.urls.is_empty())?;
+
+    let sources: Vec<_> = targets
+        .into_iter()
+        .map(|target| {
+            let fetch = fetch::fetch(client.clone(), target.url.clone());
+            (target, fetch)
+        })
+        .collect();
+    if args.stream {
+        stream(sources, &settings, &report).await
+    } else {
+        aggregate(sources, &settings, &report).await
+    }
+}
+
+/// Waits for all sources, then shows them.
+async fn aggregate<F>(
+    sources: Vec<(Target, F)>,
+    settings: &Settings,
+    report: &Report,
+) -> io::Result<Answer>
+where
+    F: Future<Output = Result<Page, Failure>>,
+{
+    let started = Instant::now();
+    let answer = fetch_and_aggregate(sources, settings.timeout)
+        .source_timeout(settings.source_timeout)
+        .concurrency(settings.concurrency)
+        .cancel_on(tokio::signal::ctrl_c())
+        .await;
+    let elapsed = started.elapsed();
+
+    let reason = answer.as_ref().err().map(|interrupted| interrupted.reason);
+    let aggregate = answer.unwrap_or_else(|interrupted| interrupted.into_partial());
+    for (target, page) in &aggregate.results {
+        report.answered(target, page)?;
+    }
+    for (target, error) in &aggregate.errors {
+        report.failed(target, error)?;
+    }
+    for target in &aggregate.unfinished {
+        report.unfinished(target)?;
+    }
+    report.totals(
+        [
+            (aggregate.results.len(), "answered"),
+            (aggregate.errors.len(), "failed"),
+            (aggregate.unfinished.len(), "unfinished"),
+        ],
+        reason,
+        elapsed,
+    )?;
+    Ok(Answer::new(reason.is_none()))
+}
+
+/// Shows each source as it comes in, while a driver on another task asks them.
+async fn stream<F>(
+    sources: Vec<(Target, F)>,
+    settings: &Settings,
+    report: &Report,
+) -> io::Result<Answer>
+where
+    F: Future<Output = Result<Page, Failure>> + Send + 'static,
+{
+    let started = Instant::now();
+    let (sender, outcomes) = async_channel::bounded(8);
+    let driver = stream_results(sources, sender)
+        .timeout(settings.timeout)
+        .source_timeout(settings.source_timeout)
+        .concurrency(settings.concurrency)
+        .cancel_on(tokio::signal::ctrl_c());
+    let driver = tokio::spawn(driver);
+
+    let (mut answered, mut failed) = (0, 0);
+    while let Ok((target, outcome)) = outcomes.recv().await {
+        match outcome {
+            Ok(page) => {
+                answered += 1;
+                report.answered(&target, &page)?;
+            }
+            Err(error) => {
+                failed += 1;
+                report.failed(&target, &error)?;
+            }
+        }
+    }
+    let answer = driver.await.map_err(io::Error::other)?;
+    let elapsed = started.elapsed();
+
+    let reason = answer.as_ref().err().map(|interrupted| interrupted.reason);
+    let streamed = answer.unwrap_or_else(|interrupted| interrupted.into_partial());
+    for target in &streamed.unfinished {
+        report.unfinished(target)?;
+    }
+    report.totals(
+        [
+            (answered, "answered"),
+            (failed, "failed"),
+            (streamed.unfinished.len(), "unfinished"),
+        ],
+        reason,
+        elapsed,
+    )?;
+    Ok(Answer::new(reason.is_none()))
+}
+
+impl Answer {
+    fn new(complete: bool) -> Self {
+        if complete {
+            Self::Complete
+        } else {
+            Self::Interrupted
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The program as its users meet it.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+fn aggregate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aggregate"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// The line about a source.
+fn line<'a>(output: &'a Output, source: &str) -> &'a str {
+    let lines = || text(&output.stdout).lines();
+    lines()
+        .find(|line| line.starts_with(source))
+        .unwrap_or_else(|| {
+            panic!(
+                "no line about {source} in {:?}",
+                lines().collect::<Vec<_>>()
+            )
+        })
+}
+
+/// A server that answers one request, and its address.
+fn server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let _ = connection.read(&mut [0; 4096]).unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        connection.write_all(answer).unwrap();
+    });
+    format!("http://{address}/")
+}
+
+fn shows_every_kind_of_outcome(output: &Output) {
+    assert_eq!(output.status.code(), Some(2));
+    for (source, says) in [
+        ("fast", "200"),
+        ("slow", "200"),
+        ("large", "2000 kB"),
+        ("dripping", "50 B"),
+        ("failing", "500 Internal Server Error"),
+        ("half-way", "end of file before message length reached"),
+        ("garbage", "invalid HTTP version"),
+        ("hanging", "timed out"),
+        ("too-late", "unfinished"),
+    ] {
+        let line = line(output, source);
+        assert!(line.contains(says), "{line}");
+    }
+    let totals = text(&output.stdout).lines().last().unwrap();
+    assert!(totals.starts_with("4 answered, 4 failed, 1 unfinished in"));
+    assert!(totals.ends_with("interrupted: timed out."));
+}
+
+#[test]
+fn without_urls_it_shows_every_kind_of_outcome() {
+    shows_every_kind_of_outcome(&aggregate(&[]));
+}
+
+#[test]
+fn streaming_shows_the_same_outcomes() {
+    shows_every_kind_of_outcome(&aggregate(&["--stream"]));
+}
+
+#[test]
+fn given_urls_are_fetched_and_all_answers_are_a_success() {
+    for stream in [&[][..], &["--stream"]] {
+        let (one, other) = (server(), server());
+        let output = aggregate(&[&[one.as_str(), &other, "--timeout", "1min"], stream].concat());
+        assert_eq!(output.status.code(), Some(0));
+        for url in [one, other] {
+            assert!(line(&output, &url).contains("5 B"));
+        }
+        let totals = text(&output.stdout).lines().last().unwrap();
+        assert!(totals.starts_with("2 answered, 0 failed, 0 unfinished in"));
+        assert!(totals.ends_with("every source has answered."));
+    }
+}
+
+#[test]
+fn bad_arguments_are_refused_with_what_would_be_right() {
+    for (arguments, says) in [
+        (&["--concurrency", "0"][..], "at least 1"),
+        (&["--concurrency", "many"], "invalid digit"),
+        (&["--timeout", "3"], "for example 3sec"),
+        (&["--source-timeout", "soon"], "expected number"),
+        (&["example.com"], "https://example.com/page"),
+        (&["ftp://example.com"], "only http: and https:"),
+        (&["--fast"], "unexpected argument"),
+    ] {
+        let output = aggregate(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(output.stdout.is_empty());
+        let message = text(&output.stderr);
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn help_is_no_error() {
+    let output = aggregate(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("--source-timeout"));
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupt_from_the_keyboard_still_shows_what_is_there() {
+    use std::io::{BufRead, BufReader};
+
+    for stream in [&[][..], &["--stream"]] {
+        // The server accepts, and then the user has had enough.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hanging = format!("http://{}/", listener.local_addr().unwrap());
+        let quick = server();
+        let arguments = [&[hanging.as_str(), &quick, "--timeout", "1h"], stream].concat();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_aggregate"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _connection = listener.accept().unwrap();
+        let mut output = BufReader::new(program.stdout.take().unwrap());
+        if !stream.is_empty() {
+            // The quick one was shown when it came in.
+            let mut line = String::new();
+            while !line.contains("5 B") {
+                line.clear();
+                assert!(output.read_line(&mut line).unwrap() > 0);
+            }
+        }
+        let interrupted = Command::new("kill")
+            .args(["-INT", &program.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(interrupted.success());
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert_eq!(program.wait().unwrap().code(), Some(2));
+        let unfinished = rest.lines().find(|line| line.starts_with(&hanging));
+        assert!(unfinished.unwrap().contains("unfinished"));
+        assert!(rest.contains("interrupted: cancelled."));
+    }
+}
