@@ -10,8 +10,11 @@ use std::time::Duration;
 use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
-use crate::run::{Budget, End, First, Operation, Panics, Run, Signals};
-use crate::{Aggregate, Interrupted, Reason, SourceError};
+use crate::run::{
+    Budget, Decide, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ruled, Run,
+    Signals, Stop,
+};
+use crate::{Aggregate, Event, Interrupted, Outcome, Reason, SourceError};
 
 /// Asks every source at once and resolves to what all of them came to.
 ///
@@ -79,31 +82,50 @@ where
     L: IntoIterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
 {
-    FetchAndAggregate::new(sources.into_iter(), timeout)
+    FetchAndAggregate::new(sources.into_iter(), timeout, Hooks::none())
 }
 
 pin_project! {
     /// The future of [`fetch_and_aggregate`].
     #[must_use = "futures do nothing unless you `.await` or poll them"]
-    pub struct FetchAndAggregate<I, K, F, T, E, S = Signals> {
-        run: Run<I, K, F>,
-        aggregate: Aggregate<K, T, E>,
+    pub struct FetchAndAggregate<I, K, F, T, E, S = Signals, H = Hooks>
+    where
+        H: Follow<K>,
+    {
+        run: Run<I, K, F, H>,
+        collected: Collected<K, T, E>,
         #[pin]
         signals: S,
     }
 }
 
-impl<I, K, F, T, E> FetchAndAggregate<I, K, F, T, E> {
-    pub(crate) fn new(sources: I, timeout: Duration) -> Self {
+impl<I, K, F, T, E, H> FetchAndAggregate<I, K, F, T, E, Signals, H>
+where
+    H: Follow<K>,
+{
+    pub(crate) fn new(sources: I, timeout: Duration, hooks: H) -> Self {
         Self {
-            run: Run::new(sources, timeout),
-            aggregate: Aggregate::default(),
+            run: Run::new(sources, timeout, hooks),
+            collected: Collected {
+                aggregate: Aggregate::default(),
+                stop: Stop::default(),
+                asked: 0,
+            },
             signals: Signals::none(),
         }
     }
+
+    /// Has the run end by rules that were made elsewhere.
+    pub(crate) fn stop(mut self, stop: Stop) -> Self {
+        self.collected.stop = stop;
+        self
+    }
 }
 
-impl<I, K, F, T, E, C, X> FetchAndAggregate<I, K, F, T, E, Signals<C, X>> {
+impl<I, K, F, T, E, C, X, H> FetchAndAggregate<I, K, F, T, E, Signals<C, X>, H>
+where
+    H: Follow<K>,
+{
     /// Has at most `limit` sources in flight. Without it all are started at once.
     ///
     /// # Panics
@@ -131,10 +153,10 @@ impl<I, K, F, T, E, C, X> FetchAndAggregate<I, K, F, T, E, Signals<C, X>> {
     pub fn cancel_on<N: Future>(
         self,
         signal: N,
-    ) -> FetchAndAggregate<I, K, F, T, E, Signals<First<C, N>, X>> {
+    ) -> FetchAndAggregate<I, K, F, T, E, Signals<First<C, N>, X>, H> {
         FetchAndAggregate {
             run: self.run,
-            aggregate: self.aggregate,
+            collected: self.collected,
             signals: self.signals.cancel_on(signal),
         }
     }
@@ -144,21 +166,108 @@ impl<I, K, F, T, E, C, X> FetchAndAggregate<I, K, F, T, E, Signals<C, X>> {
     pub fn expire_on<N: Future>(
         self,
         timer: N,
-    ) -> FetchAndAggregate<I, K, F, T, E, Signals<C, First<X, N>>> {
+    ) -> FetchAndAggregate<I, K, F, T, E, Signals<C, First<X, N>>, H> {
         FetchAndAggregate {
             run: self.run,
-            aggregate: self.aggregate,
+            collected: self.collected,
             signals: self.signals.expire_on(timer),
+        }
+    }
+
+    /// Ends the run at the first failure of a source, as [`Reason::SourceFailed`], with the error
+    /// in the partial aggregate. A source that times out or panics has failed too.
+    pub fn fail_fast(mut self) -> Self {
+        self.collected.stop.set_fail_fast();
+        self
+    }
+
+    /// Ends the run with `Ok` as soon as `successes` sources have succeeded. The others are dropped
+    /// and listed as unfinished; the errors until then are kept. A quorum of 1 is the first
+    /// success.
+    ///
+    /// It ends as [`Reason::QuorumUnreachable`] as soon as too few sources are left: at once, if
+    /// the list knows from the start that it is too short.
+    ///
+    /// # Panics
+    ///
+    /// If `successes` is zero.
+    #[track_caller]
+    pub fn quorum(mut self, successes: usize) -> Self {
+        self.collected.stop.set_quorum(successes);
+        self
+    }
+
+    /// Turns the panic of a source into [`SourceError::Panicked`]. Without it the panic unwinds to
+    /// the caller. Panics of the caller's own closures and signals unwind in any case.
+    pub fn catch_panics(mut self) -> Self {
+        self.run.set_catch_panics();
+        self
+    }
+}
+
+impl<I, K, F, T, E, S, O, R> FetchAndAggregate<I, K, F, T, E, S, Hooks<O, R>>
+where
+    O: Follow<K>,
+{
+    /// Ends the run with `Ok` as soon as `rule` says that the aggregate so far is enough. It is
+    /// asked after each outcome, and until it has said so. The other sources are dropped and listed
+    /// as unfinished. Called more than once, any of the rules is enough.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::ready;
+    /// use futures_aggregate::fetch_and_aggregate;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let offers = (1..100).map(|seats| (seats, ready(Ok::<_, ()>(seats))));
+    /// let aggregate = fetch_and_aggregate(offers, Duration::from_secs(1))
+    ///     .stop_when(|so_far| so_far.results.iter().map(|(_, seats)| seats).sum::<u32>() >= 10)
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(aggregate.results.len(), 4);
+    /// assert_eq!(aggregate.unfinished.len(), 95);
+    /// # });
+    /// ```
+    pub fn stop_when<N>(self, rule: N) -> FetchAndAggregate<I, K, F, T, E, S, Hooks<O, Ruled<R, N>>>
+    where
+        N: FnMut(&Aggregate<K, T, E>) -> bool,
+    {
+        FetchAndAggregate {
+            run: self.run.map_hooks(|hooks| hooks.stop_when(rule)),
+            collected: self.collected,
+            signals: self.signals,
+        }
+    }
+
+    /// Has `observer` told of every source that is started, and of what becomes of it, in the poll
+    /// that sees it: for progress bars, metrics, tracing and pictures.
+    ///
+    /// It must not block. If it panics, the panic unwinds to the caller and loses no outcome.
+    /// Called more than once, all observers are told. See [`Event`].
+    pub fn observe<N>(
+        self,
+        observer: N,
+    ) -> FetchAndAggregate<I, K, F, T, E, S, Hooks<Observed<O, N, T, E>, R>>
+    where
+        N: FnMut(Event<'_, K, T, E>),
+    {
+        FetchAndAggregate {
+            run: self.run.map_hooks(|hooks| hooks.observe(observer)),
+            collected: self.collected,
+            signals: self.signals,
         }
     }
 }
 
-impl<I, K, F, T, E, C, X> FetchAndAggregate<I, K, F, T, E, Signals<C, X>>
+impl<I, K, F, T, E, C, X, H> FetchAndAggregate<I, K, F, T, E, Signals<C, X>, H>
 where
     I: Iterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
     C: Future,
     X: Future,
+    H: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
 {
     /// Polls as a part of another run, out of its budget.
     pub(crate) fn poll_within(
@@ -167,8 +276,8 @@ where
         budget: &mut Budget,
     ) -> Poll<Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>> {
         let this = self.project();
-        let end = std::task::ready!(this.run.poll(cx, this.signals, budget, this.aggregate));
-        let aggregate = std::mem::take(this.aggregate);
+        let end = std::task::ready!(this.run.poll(cx, this.signals, budget, this.collected));
+        let aggregate = std::mem::take(&mut this.collected.aggregate);
         Poll::Ready(match end {
             Ok(()) => Ok(aggregate),
             Err(reason) => Err(Interrupted {
@@ -185,20 +294,21 @@ where
         panics: &mut Panics,
     ) -> Interrupted<Aggregate<K, T, E>> {
         let this = self.project();
-        this.run.end(Err(reason), this.aggregate, panics);
+        this.run.end(Err(reason), this.collected, panics);
         Interrupted {
             reason,
-            partial: std::mem::take(this.aggregate),
+            partial: std::mem::take(&mut this.collected.aggregate),
         }
     }
 }
 
-impl<I, K, F, T, E, C, X> Future for FetchAndAggregate<I, K, F, T, E, Signals<C, X>>
+impl<I, K, F, T, E, C, X, H> Future for FetchAndAggregate<I, K, F, T, E, Signals<C, X>, H>
 where
     I: Iterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
     C: Future,
     X: Future,
+    H: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
 {
     type Output = Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>;
 
@@ -207,31 +317,56 @@ where
     }
 }
 
-impl<I, K, F, T, E, C, X> FusedFuture for FetchAndAggregate<I, K, F, T, E, Signals<C, X>>
+impl<I, K, F, T, E, C, X, H> FusedFuture for FetchAndAggregate<I, K, F, T, E, Signals<C, X>, H>
 where
     I: Iterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
     C: Future,
     X: Future,
+    H: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
 {
     fn is_terminated(&self) -> bool {
         self.run.is_terminated()
     }
 }
 
-impl<I, K, F, T, E, S> fmt::Debug for FetchAndAggregate<I, K, F, T, E, S> {
+impl<I, K, F, T, E, S, H> fmt::Debug for FetchAndAggregate<I, K, F, T, E, S, H>
+where
+    H: Follow<K>,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FetchAndAggregate")
             .field("in_flight", &self.run.in_flight())
-            .field("results", &self.aggregate.results.len())
-            .field("errors", &self.aggregate.errors.len())
+            .field("results", &self.collected.aggregate.results.len())
+            .field("errors", &self.collected.aggregate.errors.len())
             .finish_non_exhaustive()
     }
 }
 
-impl<K, F, T, E> Operation<K, F> for Aggregate<K, T, E>
+/// The aggregate so far, and when it is enough.
+struct Collected<K, T, E> {
+    aggregate: Aggregate<K, T, E>,
+    stop: Stop,
+    /// How many outcomes there were when the caller's rule was last asked.
+    asked: usize,
+}
+
+impl<K, T, E> Collected<K, T, E> {
+    fn record(
+        &mut self,
+        (id, result): Outcome<K, T, E>,
+        hooks: &mut impl Observe<K, T, E>,
+        panics: &mut Panics,
+    ) {
+        panics.catch(|| hooks.finished(&id, result.as_ref()));
+        self.aggregate.record((id, result));
+    }
+}
+
+impl<K, F, T, E, H> Operation<K, F, H> for Collected<K, T, E>
 where
     F: Future<Output = Result<T, E>>,
+    H: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
 {
     type Output = Result<T, E>;
     type Rest = ();
@@ -247,21 +382,37 @@ where
 
     fn stop(&mut self, _: Pin<&mut F>, _: Reason, _: &mut Panics) {}
 
-    fn finished(&mut self, id: K, output: Self::Output) -> ControlFlow<End> {
-        self.record((id, output.map_err(SourceError::Failed)));
+    fn finished(
+        &mut self,
+        id: K,
+        output: Self::Output,
+        hooks: &mut H,
+        panics: &mut Panics,
+    ) -> ControlFlow<End> {
+        self.record((id, output.map_err(SourceError::Failed)), hooks, panics);
         ControlFlow::Continue(())
     }
 
-    fn timed_out(&mut self, id: K, (): ()) -> ControlFlow<End> {
-        self.record((id, Err(SourceError::TimedOut)));
+    fn timed_out(&mut self, id: K, (): (), hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
+        self.record((id, Err(SourceError::TimedOut)), hooks, panics);
         ControlFlow::Continue(())
     }
 
-    fn panicked(&mut self, id: K, message: String) {
-        self.record((id, Err(SourceError::Panicked(message))));
+    fn panicked(&mut self, id: K, message: String, hooks: &mut H, panics: &mut Panics) {
+        self.record((id, Err(SourceError::Panicked(message))), hooks, panics);
     }
 
     fn unfinished(&mut self, id: K, (): ()) {
-        self.unfinished.push(id);
+        self.aggregate.unfinished.push(id);
+    }
+
+    fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
+        let (succeeded, failed) = (self.aggregate.results.len(), self.aggregate.errors.len());
+        let verdict = self.stop.verdict(succeeded, failed, most_left);
+        if verdict.is_some() || self.asked == succeeded + failed {
+            return verdict;
+        }
+        self.asked = succeeded + failed;
+        hooks.is_enough(&self.aggregate).then_some(Ok(()))
     }
 }

@@ -63,6 +63,13 @@ pub enum Reason {
     Cancelled,
     /// Nobody is left to receive the outcomes of [`stream_results`](crate::stream_results).
     ReceiverClosed,
+    /// A source failed, and the run was to [fail fast](crate::FetchAndAggregate::fail_fast).
+    SourceFailed,
+    /// Too few sources are left to reach the [quorum](crate::FetchAndAggregate::quorum).
+    QuorumUnreachable,
+    /// The run had come to what was asked for before this source, or this batch, was over. Such a
+    /// run is a success: only observers and the outcomes of single batches have this reason.
+    NotNeeded,
 }
 
 impl fmt::Display for Reason {
@@ -71,6 +78,9 @@ impl fmt::Display for Reason {
             Self::TimedOut => "timed out",
             Self::Cancelled => "cancelled",
             Self::ReceiverClosed => "receiver closed",
+            Self::SourceFailed => "source failed",
+            Self::QuorumUnreachable => "quorum unreachable",
+            Self::NotNeeded => "not needed",
         })
     }
 }

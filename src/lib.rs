@@ -54,15 +54,17 @@ mod process_batch;
 mod stream_results;
 
 mod aggregate;
+mod event;
 mod interrupted;
 
 mod run;
 
 pub use crate::aggregate::{Aggregate, Outcome, SourceError};
+pub use crate::event::Event;
 pub use crate::fetch_and_aggregate::{FetchAndAggregate, fetch_and_aggregate};
 pub use crate::interrupted::{Interrupted, Reason};
-pub use crate::process_batch::{Batches, ProcessBatch, process_batch};
-pub use crate::run::{First, Never, Signals};
+pub use crate::process_batch::{BatchOutcome, Batches, ProcessBatch, process_batch};
+pub use crate::run::{First, Hooks, Never, Observed, Ruled, Shared, Signals, Unobserved, Unruled};
 pub use crate::stream_results::{StreamResults, Streamed, stream_results};
 
 /// The README's examples, which run with the tests.

@@ -11,8 +11,11 @@ use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use crate::fetch_and_aggregate::FetchAndAggregate;
-use crate::run::{Budget, End, First, Operation, Panics, Run, Signals, check_concurrency};
-use crate::{Aggregate, Interrupted, Reason};
+use crate::run::{
+    Budget, Decide, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ruled, Run,
+    Shared, Signals, Stop, Unobserved, check_concurrency,
+};
+use crate::{Aggregate, Event, Interrupted, Reason};
 
 /// How long a batch may take unless [`ProcessBatch::batch_timeout`] says otherwise.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,7 +24,10 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// A batch that was interrupted has its own reason and its own partial aggregate. One that was
 /// never started, because the whole was interrupted before, has all its sources in `unfinished`.
-pub type Batches<K, T, E> = Vec<Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>>;
+pub type Batches<K, T, E> = Vec<BatchOutcome<K, T, E>>;
+
+/// What one batch came to: its aggregate, or why it was interrupted and what it had by then.
+pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>;
 
 /// Asks the sources of several batches at once and resolves to what each batch came to.
 ///
@@ -83,11 +89,12 @@ where
     L: IntoIterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
 {
-    let mut run = Run::new(Numbered::new(batches.into_iter()), Duration::MAX);
+    let batches = Numbered::new(batches.into_iter());
+    let mut run = Run::new(batches, Duration::MAX, Hooks::none());
     run.set_source_timeout(BATCH_TIMEOUT);
     ProcessBatch {
         run,
-        outcomes: Outcomes(Vec::new()),
+        outcomes: Outcomes::new(),
         signals: Signals::none(),
     }
 }
@@ -95,15 +102,26 @@ where
 pin_project! {
     /// The future of [`process_batch`].
     #[must_use = "futures do nothing unless you `.await` or poll them"]
-    pub struct ProcessBatch<B, I, K, F, T, E, S = Signals> {
-        run: Run<Numbered<B>, usize, FetchAndAggregate<I, K, F, T, E>>,
+    pub struct ProcessBatch<B, I, K, F, T, E, S = Signals, N = Hooks, H = Hooks>
+    where
+        N: Follow<K>,
+        H: Follow<usize>,
+    {
+        run: Run<Numbered<B, N>, usize, Batch<I, K, F, T, E, N>, H>,
         outcomes: Outcomes<K, T, E>,
         #[pin]
         signals: S,
     }
 }
 
-impl<B, I, K, F, T, E, C, X> ProcessBatch<B, I, K, F, T, E, Signals<C, X>> {
+/// The run of one batch, with its hooks.
+type Batch<I, K, F, T, E, N> = FetchAndAggregate<I, K, F, T, E, Signals, N>;
+
+impl<B, I, K, F, T, E, C, X, N, H> ProcessBatch<B, I, K, F, T, E, Signals<C, X>, N, H>
+where
+    N: Follow<K>,
+    H: Follow<usize>,
+{
     /// Has at most `limit` batches in flight. Without it all are started at once.
     ///
     /// # Panics
@@ -158,10 +176,10 @@ impl<B, I, K, F, T, E, C, X> ProcessBatch<B, I, K, F, T, E, Signals<C, X>> {
     ///
     /// A signal that is already there at the first poll means that no source is polled. Called
     /// more than once, the first signal to complete counts.
-    pub fn cancel_on<N: Future>(
+    pub fn cancel_on<M: Future>(
         self,
-        signal: N,
-    ) -> ProcessBatch<B, I, K, F, T, E, Signals<First<C, N>, X>> {
+        signal: M,
+    ) -> ProcessBatch<B, I, K, F, T, E, Signals<First<C, M>, X>, N, H> {
         ProcessBatch {
             run: self.run,
             outcomes: self.outcomes,
@@ -171,19 +189,123 @@ impl<B, I, K, F, T, E, C, X> ProcessBatch<B, I, K, F, T, E, Signals<C, X>> {
 
     /// Lets the time of the whole be up once `timer` completes, whatever its output: for a timer
     /// of the caller's own, such as one of tokio, which tests can pause.
-    pub fn expire_on<N: Future>(
+    pub fn expire_on<M: Future>(
         self,
-        timer: N,
-    ) -> ProcessBatch<B, I, K, F, T, E, Signals<C, First<X, N>>> {
+        timer: M,
+    ) -> ProcessBatch<B, I, K, F, T, E, Signals<C, First<X, M>>, N, H> {
         ProcessBatch {
             run: self.run,
             outcomes: self.outcomes,
             signals: self.signals.expire_on(timer),
         }
     }
+
+    /// Ends the whole at the first batch that fails, which is one that was interrupted, as
+    /// [`Reason::SourceFailed`]. Errors within a batch are none of its own, unless
+    /// [`batch_fail_fast`](Self::batch_fail_fast) makes them so.
+    pub fn fail_fast(mut self) -> Self {
+        self.outcomes.stop.set_fail_fast();
+        self
+    }
+
+    /// Ends the whole with `Ok` as soon as `successes` batches have succeeded, and as
+    /// [`Reason::QuorumUnreachable`] as soon as too few are left. Batches that are not over by then
+    /// are interrupted as [`Reason::NotNeeded`].
+    ///
+    /// # Panics
+    ///
+    /// If `successes` is zero.
+    #[track_caller]
+    pub fn quorum(mut self, successes: usize) -> Self {
+        self.outcomes.stop.set_quorum(successes);
+        self
+    }
+
+    /// Ends each batch at the first failure of a source in it, as [`Reason::SourceFailed`]. The
+    /// other batches go on, unless there is [`fail_fast`](Self::fail_fast) too.
+    pub fn batch_fail_fast(mut self) -> Self {
+        if let Some(batches) = self.run.sources_mut() {
+            batches.stop.set_fail_fast();
+        }
+        self
+    }
+
+    /// Ends each batch with `Ok` as soon as `successes` of its sources have succeeded, and as
+    /// [`Reason::QuorumUnreachable`] as soon as too few are left.
+    ///
+    /// # Panics
+    ///
+    /// If `successes` is zero.
+    #[track_caller]
+    pub fn batch_quorum(mut self, successes: usize) -> Self {
+        if let Some(batches) = self.run.sources_mut() {
+            batches.stop.set_quorum(successes);
+        }
+        self
+    }
+
+    /// Turns the panic of a source into
+    /// [`SourceError::Panicked`](crate::SourceError::Panicked). Without it the panic unwinds to the
+    /// caller. Panics of the caller's own closures and signals unwind in any case.
+    pub fn catch_panics(mut self) -> Self {
+        if let Some(batches) = self.run.sources_mut() {
+            batches.catches_panics = true;
+        }
+        self
+    }
 }
 
-impl<B, I, K, F, T, E, C, X> Future for ProcessBatch<B, I, K, F, T, E, Signals<C, X>>
+impl<B, I, K, F, T, E, S, N, R> ProcessBatch<B, I, K, F, T, E, S, N, Hooks<Unobserved, R>>
+where
+    N: Follow<K>,
+{
+    /// Ends the whole with `Ok` as soon as `rule` says that the outcomes so far are enough. It is
+    /// asked after each batch that is over, with every outcome so far at the place of its batch.
+    /// Batches that are not over by then are interrupted as [`Reason::NotNeeded`].
+    pub fn stop_when<M>(
+        self,
+        rule: M,
+    ) -> ProcessBatch<B, I, K, F, T, E, S, N, Hooks<Unobserved, Ruled<R, M>>>
+    where
+        M: FnMut(&[Option<BatchOutcome<K, T, E>>]) -> bool,
+    {
+        ProcessBatch {
+            run: self.run.map_hooks(|hooks| hooks.stop_when(rule)),
+            outcomes: self.outcomes,
+            signals: self.signals,
+        }
+    }
+}
+
+impl<B, I, K, F, T, E, S, O, H> ProcessBatch<B, I, K, F, T, E, S, Hooks<O>, H>
+where
+    O: Follow<K>,
+    H: Follow<usize>,
+{
+    /// Has `observer` told of every source of every batch that is started, and of what becomes of
+    /// it, in the poll that sees it. It must not block. If it panics, the panic unwinds to the
+    /// caller and loses no outcome. Called more than once, all observers are told. See [`Event`].
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    #[track_caller]
+    pub fn observe<M>(
+        self,
+        observer: M,
+    ) -> ProcessBatch<B, I, K, F, T, E, S, Hooks<Shared<Observed<O, M, T, E>>>, H>
+    where
+        M: FnMut(Event<'_, K, T, E>),
+    {
+        ProcessBatch {
+            run: self.run.map_sources(|batches| batches.observe(observer)),
+            outcomes: self.outcomes,
+            signals: self.signals,
+        }
+    }
+}
+
+impl<B, I, K, F, T, E, C, X, N, H> Future for ProcessBatch<B, I, K, F, T, E, Signals<C, X>, N, H>
 where
     B: Iterator,
     B::Item: IntoIterator<Item = (K, F), IntoIter = I>,
@@ -191,6 +313,8 @@ where
     F: Future<Output = Result<T, E>>,
     C: Future,
     X: Future,
+    N: Observe<K, T, E> + Decide<Aggregate<K, T, E>> + Clone,
+    H: Follow<usize> + Decide<[Option<BatchOutcome<K, T, E>>]>,
 {
     type Output = Result<Batches<K, T, E>, Interrupted<Batches<K, T, E>>>;
 
@@ -209,16 +333,23 @@ where
     }
 }
 
-impl<B, I, K, F, T, E, C, X> FusedFuture for ProcessBatch<B, I, K, F, T, E, Signals<C, X>>
+impl<B, I, K, F, T, E, C, X, N, H> FusedFuture
+    for ProcessBatch<B, I, K, F, T, E, Signals<C, X>, N, H>
 where
     Self: Future,
+    N: Follow<K>,
+    H: Follow<usize>,
 {
     fn is_terminated(&self) -> bool {
         self.run.is_terminated()
     }
 }
 
-impl<B, I, K, F, T, E, S> fmt::Debug for ProcessBatch<B, I, K, F, T, E, S> {
+impl<B, I, K, F, T, E, S, N, H> fmt::Debug for ProcessBatch<B, I, K, F, T, E, S, N, H>
+where
+    N: Follow<K>,
+    H: Follow<usize>,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessBatch")
             .field("in_flight", &self.run.in_flight())
@@ -227,39 +358,64 @@ impl<B, I, K, F, T, E, S> fmt::Debug for ProcessBatch<B, I, K, F, T, E, S> {
 }
 
 /// Turns batches into runs, each with its number.
-struct Numbered<B> {
+struct Numbered<B, N> {
     batches: B,
     next: usize,
     source_concurrency: usize,
     source_timeout: Duration,
+    stop: Stop,
+    catches_panics: bool,
+    hooks: N,
 }
 
-impl<B> Numbered<B> {
+impl<B> Numbered<B, Hooks> {
     fn new(batches: B) -> Self {
         Self {
             batches,
             next: 0,
             source_concurrency: usize::MAX,
             source_timeout: Duration::MAX,
+            stop: Stop::default(),
+            catches_panics: false,
+            hooks: Hooks::none(),
         }
     }
 }
 
-impl<B, L, K, F, T, E> Iterator for Numbered<B>
+impl<B, O> Numbered<B, Hooks<O>> {
+    fn observe<T, E, M>(self, observer: M) -> Numbered<B, Hooks<Shared<Observed<O, M, T, E>>>> {
+        Numbered {
+            batches: self.batches,
+            next: self.next,
+            source_concurrency: self.source_concurrency,
+            source_timeout: self.source_timeout,
+            stop: self.stop,
+            catches_panics: self.catches_panics,
+            hooks: self.hooks.observe(observer).share(),
+        }
+    }
+}
+
+impl<B, L, K, F, T, E, N> Iterator for Numbered<B, N>
 where
     B: Iterator<Item = L>,
     L: IntoIterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
+    N: Follow<K> + Clone,
 {
-    type Item = (usize, FetchAndAggregate<L::IntoIter, K, F, T, E>);
+    type Item = (usize, Batch<L::IntoIter, K, F, T, E, N>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let sources = self.batches.next()?.into_iter();
         let number = self.next;
         self.next += 1;
-        let batch = FetchAndAggregate::new(sources, Duration::MAX)
+        let mut batch = FetchAndAggregate::new(sources, Duration::MAX, self.hooks.clone())
             .concurrency(self.source_concurrency)
-            .source_timeout(self.source_timeout);
+            .source_timeout(self.source_timeout)
+            .stop(self.stop);
+        if self.catches_panics {
+            batch = batch.catch_panics();
+        }
         Some((number, batch))
     }
 
@@ -268,33 +424,53 @@ where
     }
 }
 
-/// The outcomes of the batches that have ended, at their numbers.
-struct Outcomes<K, T, E>(Vec<Option<Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>>>);
+/// The outcomes of the batches that are over, at their numbers, and when they are enough.
+struct Outcomes<K, T, E> {
+    batches: Vec<Option<BatchOutcome<K, T, E>>>,
+    succeeded: usize,
+    failed: usize,
+    stop: Stop,
+    /// How many outcomes there were when the caller's rule was last asked.
+    asked: usize,
+}
 
 impl<K, T, E> Outcomes<K, T, E> {
-    fn set(
-        &mut self,
-        number: usize,
-        outcome: Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>,
-    ) {
-        if self.0.len() <= number {
-            self.0.resize_with(number + 1, || None);
+    fn new() -> Self {
+        Self {
+            batches: Vec::new(),
+            succeeded: 0,
+            failed: 0,
+            stop: Stop::default(),
+            asked: 0,
         }
-        self.0[number] = Some(outcome);
     }
 
-    /// All of them. None is missing, as every batch that was pulled has ended.
+    fn set(&mut self, number: usize, outcome: BatchOutcome<K, T, E>) {
+        match &outcome {
+            Ok(_) => self.succeeded += 1,
+            Err(_) => self.failed += 1,
+        }
+        if self.batches.len() <= number {
+            self.batches.resize_with(number + 1, || None);
+        }
+        self.batches[number] = Some(outcome);
+    }
+
+    /// All of them. None is missing, as every batch that was pulled is over.
     fn take(&mut self) -> Batches<K, T, E> {
-        std::mem::take(&mut self.0).into_iter().flatten().collect()
+        let batches = std::mem::take(&mut self.batches);
+        batches.into_iter().flatten().collect()
     }
 }
 
-impl<I, K, F, T, E> Operation<usize, FetchAndAggregate<I, K, F, T, E>> for Outcomes<K, T, E>
+impl<I, K, F, T, E, N, H> Operation<usize, Batch<I, K, F, T, E, N>, H> for Outcomes<K, T, E>
 where
     I: Iterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
+    N: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
+    H: Decide<[Option<BatchOutcome<K, T, E>>]>,
 {
-    type Output = Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>;
+    type Output = BatchOutcome<K, T, E>;
     type Rest = Interrupted<Aggregate<K, T, E>>;
 
     // A batch drops the source that panicked and can go on with the others.
@@ -302,7 +478,7 @@ where
 
     fn poll_source(
         &mut self,
-        batch: Pin<&mut FetchAndAggregate<I, K, F, T, E>>,
+        batch: Pin<&mut Batch<I, K, F, T, E, N>>,
         cx: &mut Context<'_>,
         budget: &mut Budget,
     ) -> Poll<Self::Output> {
@@ -311,26 +487,47 @@ where
 
     fn stop(
         &mut self,
-        batch: Pin<&mut FetchAndAggregate<I, K, F, T, E>>,
+        batch: Pin<&mut Batch<I, K, F, T, E, N>>,
         reason: Reason,
         panics: &mut Panics,
     ) -> Self::Rest {
         batch.interrupt(reason, panics)
     }
 
-    fn finished(&mut self, number: usize, outcome: Self::Output) -> ControlFlow<End> {
+    fn finished(
+        &mut self,
+        number: usize,
+        outcome: Self::Output,
+        _: &mut H,
+        _: &mut Panics,
+    ) -> ControlFlow<End> {
         self.set(number, outcome);
         ControlFlow::Continue(())
     }
 
-    fn timed_out(&mut self, number: usize, rest: Self::Rest) -> ControlFlow<End> {
+    fn timed_out(
+        &mut self,
+        number: usize,
+        rest: Self::Rest,
+        _: &mut H,
+        _: &mut Panics,
+    ) -> ControlFlow<End> {
         self.set(number, Err(rest));
         ControlFlow::Continue(())
     }
 
-    fn panicked(&mut self, _: usize, _: String) {}
+    fn panicked(&mut self, _: usize, _: String, _: &mut H, _: &mut Panics) {}
 
     fn unfinished(&mut self, number: usize, rest: Self::Rest) {
         self.set(number, Err(rest));
+    }
+
+    fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
+        let verdict = self.stop.verdict(self.succeeded, self.failed, most_left);
+        if verdict.is_some() || self.asked == self.succeeded + self.failed {
+            return verdict;
+        }
+        self.asked = self.succeeded + self.failed;
+        hooks.is_enough(&self.batches).then_some(Ok(()))
     }
 }

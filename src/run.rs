@@ -8,13 +8,18 @@
 //! 3. New sources, as many as the concurrency limit admits, each polled as it starts.
 //! 4. Has every source answered?
 //! 5. The deadlines, by one look at the clock.
+//!
+//! Whether the outcomes so far decide how the run ends is asked after each of them.
 
 mod budget;
 mod deadlines;
+mod hooks;
+mod in_flight;
 mod panics;
 mod ready;
 mod signals;
 mod slots;
+mod stop;
 mod task;
 
 use std::future::Future;
@@ -26,19 +31,24 @@ use std::time::{Duration, Instant};
 
 pub(crate) use budget::Budget;
 use deadlines::Deadlines;
+pub(crate) use hooks::{Decide, Follow, Observe};
+pub use hooks::{Hooks, Observed, Ruled, Shared, Unobserved, Unruled};
+use in_flight::InFlight;
 pub(crate) use panics::Panics;
 pub(crate) use ready::{Flag, Ready};
 pub(crate) use signals::Watch;
 pub use signals::{First, Never, Signals};
 use slots::Slots;
+pub(crate) use stop::Stop;
 
 use crate::Reason;
 
 /// How a run ends: every source has answered, or it was interrupted.
 pub(crate) type End = Result<(), Reason>;
 
-/// What is done with the sources of a run and with their outcomes.
-pub(crate) trait Operation<K, F> {
+/// What is done with the sources of a run and with their outcomes. `hooks` are those of the run, to
+/// be told of outcomes; a hook that panics is noted in `panics`, and loses nothing.
+pub(crate) trait Operation<K, F, H> {
     /// What a source resolves to.
     type Output;
     /// What is left of a source that is stopped.
@@ -56,19 +66,42 @@ pub(crate) trait Operation<K, F> {
     fn stop(&mut self, source: Pin<&mut F>, reason: Reason, panics: &mut Panics) -> Self::Rest;
 
     /// A source has answered, and is gone.
-    fn finished(&mut self, id: K, output: Self::Output) -> ControlFlow<End>;
+    fn finished(
+        &mut self,
+        id: K,
+        output: Self::Output,
+        hooks: &mut H,
+        panics: &mut Panics,
+    ) -> ControlFlow<End>;
 
     /// A source has run into its own timeout, and is gone.
-    fn timed_out(&mut self, id: K, rest: Self::Rest) -> ControlFlow<End>;
+    fn timed_out(
+        &mut self,
+        id: K,
+        rest: Self::Rest,
+        hooks: &mut H,
+        panics: &mut Panics,
+    ) -> ControlFlow<End>;
 
     /// A source has panicked, and is gone.
-    fn panicked(&mut self, id: K, message: String);
+    fn panicked(&mut self, id: K, message: String, hooks: &mut H, panics: &mut Panics);
 
     /// The run has ended before the source answered, and the source is gone.
     fn unfinished(&mut self, id: K, rest: Self::Rest);
 
-    /// Whether a source can be polled again after a panic, because it dropped what panicked.
+    /// Whether a source can be polled again after a panic, because it dropped what panicked and
+    /// has woken its task to say so.
     const SOURCES_SURVIVE_PANICS: bool = false;
+
+    /// How the run ends for what its outcomes are, if they decide it. `most_left` says how many
+    /// sources may still answer, if that is known.
+    fn verdict(
+        &mut self,
+        _hooks: &mut H,
+        _most_left: impl FnOnce() -> Option<usize>,
+    ) -> Option<End> {
+        None
+    }
 
     /// Whether there is no more use for outcomes.
     fn poll_stop(&mut self, _ready: &Ready) -> Option<Reason> {
@@ -87,13 +120,18 @@ pub(crate) trait Operation<K, F> {
 }
 
 /// Sources, and all that is needed to drive them to their end.
-pub(crate) struct Run<I, K, F> {
+pub(crate) struct Run<I, K, F, H = Hooks>
+where
+    H: Follow<K>,
+{
     /// Dropped first, so that what the sources wake when they are dropped wakes nobody.
     ready: Ready,
-    slots: Slots<K, F>,
+    in_flight: InFlight<K, F, H>,
     /// The sources not yet started. Gone once exhausted.
     sources: Option<I>,
     concurrency: usize,
+    /// Whether a source that panics is one more outcome, rather than the end of the poll.
+    catches_panics: bool,
     deadlines: Deadlines,
     stage: Stage,
     /// The slot whose source is being polled. It is still set after the source has panicked.
@@ -114,13 +152,17 @@ enum Stage {
     Done,
 }
 
-impl<I, K, F> Run<I, K, F> {
-    pub(crate) fn new(sources: I, timeout: Duration) -> Self {
+impl<I, K, F, H> Run<I, K, F, H>
+where
+    H: Follow<K>,
+{
+    pub(crate) fn new(sources: I, timeout: Duration, hooks: H) -> Self {
         Self {
             ready: Ready::new(),
-            slots: Slots::new(),
+            in_flight: InFlight::new(hooks),
             sources: Some(sources),
             concurrency: usize::MAX,
+            catches_panics: false,
             deadlines: Deadlines::new(timeout),
             stage: Stage::New,
             polling: None,
@@ -144,13 +186,54 @@ impl<I, K, F> Run<I, K, F> {
         self.deadlines.set_source_timeout(source_timeout);
     }
 
+    pub(crate) fn set_catch_panics(&mut self) {
+        self.catches_panics = true;
+    }
+
+    /// Changes who watches and decides.
+    pub(crate) fn map_hooks<N: Follow<K>>(self, map: impl FnOnce(H) -> N) -> Run<I, K, F, N> {
+        Run {
+            ready: self.ready,
+            in_flight: self.in_flight.map_hooks(map),
+            sources: self.sources,
+            concurrency: self.concurrency,
+            catches_panics: self.catches_panics,
+            deadlines: self.deadlines,
+            stage: self.stage,
+            polling: self.polling,
+        }
+    }
+
+    /// Changes the sources, of which none is started.
+    ///
+    /// # Panics
+    ///
+    /// If the run has been polled.
+    #[track_caller]
+    pub(crate) fn map_sources<J, G>(self, map: impl FnOnce(I) -> J) -> Run<J, K, G, H> {
+        assert!(
+            matches!(self.stage, Stage::New),
+            "an operation must be set up before it is polled for the first time"
+        );
+        Run {
+            ready: self.ready,
+            in_flight: self.in_flight.empty(),
+            sources: self.sources.map(map),
+            concurrency: self.concurrency,
+            catches_panics: self.catches_panics,
+            deadlines: self.deadlines,
+            stage: self.stage,
+            polling: self.polling,
+        }
+    }
+
     /// The sources not yet started.
     pub(crate) fn sources_mut(&mut self) -> Option<&mut I> {
         self.sources.as_mut()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.slots.len()
+        self.in_flight.slots.len()
     }
 
     pub(crate) fn is_terminated(&self) -> bool {
@@ -167,9 +250,10 @@ pub(crate) fn check_concurrency(limit: usize) {
     );
 }
 
-impl<I, K, F> Run<I, K, F>
+impl<I, K, F, H> Run<I, K, F, H>
 where
     I: Iterator<Item = (K, F)>,
+    H: Follow<K>,
 {
     /// Polls the sources, and tells how the run ends when it does.
     pub(crate) fn poll<C: Future, X: Future>(
@@ -177,7 +261,7 @@ where
         cx: &mut Context<'_>,
         mut signals: Pin<&mut Signals<C, X>>,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
     ) -> Poll<End> {
         match self.stage {
             Stage::Ended(end) => {
@@ -188,27 +272,31 @@ where
             Stage::New | Stage::Running | Stage::Closing => {}
         }
         self.ready.begin_poll(cx.waker());
-        // One for the whole poll, because one around each source could be measured.
-        let step = catch_unwind(AssertUnwindSafe(|| {
-            self.step(signals.as_mut(), budget, operation)
-        }));
-        match step {
-            Ok(ControlFlow::Continue(again)) => {
-                self.ready.end_poll(cx.waker(), again);
-                Poll::Pending
-            }
-            Ok(ControlFlow::Break(end)) => {
-                let mut panics = Panics::default();
-                panics.catch(|| signals.clear());
-                self.end(end, operation, &mut panics);
-                panics.resume();
-                self.stage = Stage::Done;
-                Poll::Ready(end)
-            }
-            Err(payload) => {
-                self.recover(operation, panics::message(&*payload));
-                self.ready.end_poll(cx.waker(), true);
-                resume_unwind(payload)
+        loop {
+            // One for the whole poll, because one around each source could be measured.
+            let step = catch_unwind(AssertUnwindSafe(|| {
+                self.step(signals.as_mut(), budget, operation)
+            }));
+            match step {
+                Ok(ControlFlow::Continue(again)) => {
+                    self.ready.end_poll(cx.waker(), again);
+                    return Poll::Pending;
+                }
+                Ok(ControlFlow::Break(end)) => {
+                    let mut panics = Panics::default();
+                    panics.catch(|| signals.clear());
+                    self.end(end, operation, &mut panics);
+                    panics.resume();
+                    self.stage = Stage::Done;
+                    return Poll::Ready(end);
+                }
+                Err(payload) => {
+                    let was_source = self.recover(budget, operation, panics::message(&*payload));
+                    if !(was_source && self.catches_panics) {
+                        self.ready.end_poll(cx.waker(), true);
+                        resume_unwind(payload);
+                    }
+                }
             }
         }
     }
@@ -219,7 +307,7 @@ where
         &mut self,
         mut signals: Pin<&mut Signals<C, X>>,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End, bool> {
         if let Stage::New = self.stage {
             self.stage = Stage::Running;
@@ -235,11 +323,15 @@ where
         if let Some(reason) = operation.poll_stop(&self.ready) {
             return ControlFlow::Break(Err(reason));
         }
+        // It may be decided before anything is asked, or by an outcome before a panic.
+        self.verdict(operation)?;
 
         operation.flush(&self.ready)?;
         self.sweep(budget, operation)?;
         self.admit(budget, operation)?;
         operation.flush(&self.ready)?;
+        // It may be decided by the end of the list.
+        self.verdict(operation)?;
         if self.is_complete(operation) {
             return ControlFlow::Break(Ok(()));
         }
@@ -265,7 +357,7 @@ where
         let again = self.can_admit(operation) || !self.ready.is_swept() || self.ready.is_woken();
         match now {
             Some(now) if !again => {
-                let next_source = self.slots.next_deadline();
+                let next_source = self.in_flight.slots.next_deadline();
                 ControlFlow::Continue(self.deadlines.arm(now, next_source, &self.ready))
             }
             _ => ControlFlow::Continue(again),
@@ -276,7 +368,7 @@ where
     fn sweep(
         &mut self,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
         self.ready.start_sweep();
         // Sources that wake themselves for ever must not keep others from being started.
@@ -292,7 +384,7 @@ where
         &mut self,
         reserve: u32,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
         while budget.left() > reserve {
             let Some(index) = self.ready.next() else {
@@ -308,14 +400,19 @@ where
     fn admit(
         &mut self,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
         while !budget.is_spent() && self.can_admit(operation) {
             match self.sources.as_mut().and_then(Iterator::next) {
                 Some((id, source)) => {
                     let ready = &mut self.ready;
-                    let index = self.slots.insert(id, source, |index| ready.waker(index));
-                    self.poll_slot(index, budget, operation)?;
+                    let InFlight { slots, .. } = &mut self.in_flight;
+                    let index = slots.insert(id, source, |index| ready.waker(index));
+                    let mut panics = Panics::default();
+                    panics.catch(|| self.in_flight.tell_started(index));
+                    let flow = self.poll_slot(index, budget, operation);
+                    panics.resume();
+                    flow?;
                 }
                 None => {
                     let exhausted = self.sources.take();
@@ -327,30 +424,22 @@ where
     }
 
     /// Whether there may be sources left to start, and room for one.
-    fn can_admit(&self, operation: &impl Operation<K, F>) -> bool {
+    fn can_admit(&self, operation: &impl Operation<K, F, H>) -> bool {
         let limit = self.concurrency.min(Slots::<K, F>::MAX);
-        self.sources.is_some() && self.slots.len() + self.waiting(operation) < limit
-    }
-
-    /// The outcomes that count as sources in flight: all that wait, where there is a limit.
-    fn waiting(&self, operation: &impl Operation<K, F>) -> usize {
-        match self.concurrency {
-            usize::MAX => 0,
-            _ => operation.waiting(),
-        }
+        self.sources.is_some() && self.in_flight.slots.len() + operation.waiting() < limit
     }
 
     fn poll_slot(
         &mut self,
         index: usize,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
-        if !self.slots.is_occupied(index) {
+        if !self.in_flight.slots.is_occupied(index) {
             return ControlFlow::Continue(());
         }
         self.polling = Some(index);
-        let poll = self.slots.poll(index, |source, cx| {
+        let poll = self.in_flight.slots.poll(index, |source, cx| {
             let left = budget.left();
             let poll = operation.poll_source(source, cx, budget);
             if budget.left() == left {
@@ -363,18 +452,33 @@ where
             return ControlFlow::Continue(());
         };
         let mut panics = Panics::default();
-        let removed = self.slots.remove(index, &mut panics, |_, _| ());
+        let removed = self.in_flight.slots.remove(index, &mut panics, |_, _| ());
         let flow = match removed {
-            Some((id, ())) => operation.finished(id, output),
+            Some((id, ())) => operation.finished(id, output, self.in_flight.hooks(), &mut panics),
             None => ControlFlow::Continue(()),
         };
         panics.resume();
-        flow
+        flow?;
+        self.verdict(operation)
+    }
+
+    /// Ends the run if its outcomes decide how.
+    fn verdict(&mut self, operation: &mut impl Operation<K, F, H>) -> ControlFlow<End> {
+        let sources = self.sources.as_ref();
+        let in_flight = self.in_flight.slots.len();
+        let most_left = || {
+            let not_started = sources.map_or(Some(0), |sources| sources.size_hint().1)?;
+            not_started.checked_add(in_flight)
+        };
+        match operation.verdict(self.in_flight.hooks(), most_left) {
+            Some(end) => ControlFlow::Break(end),
+            None => ControlFlow::Continue(()),
+        }
     }
 
     /// Every source has answered, and every outcome was passed on.
-    fn is_complete(&self, operation: &impl Operation<K, F>) -> bool {
-        self.sources.is_none() && self.slots.is_empty() && operation.waiting() == 0
+    fn is_complete(&self, operation: &impl Operation<K, F, H>) -> bool {
+        self.sources.is_none() && self.in_flight.slots.is_empty() && operation.waiting() == 0
     }
 
     /// Stops the sources that are late. One that was woken in time is polled once more before.
@@ -382,14 +486,16 @@ where
         &mut self,
         now: Instant,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
         if let Some(deadline) = self.deadlines.of_source(now) {
-            self.slots.stamp(deadline);
+            self.in_flight.slots.stamp(deadline);
         }
         let due = self.deadlines.due(now);
-        while let (Some(index), Some(deadline)) = (self.slots.oldest(), self.slots.next_deadline())
-        {
+        while let (Some(index), Some(deadline)) = (
+            self.in_flight.slots.oldest(),
+            self.in_flight.slots.next_deadline(),
+        ) {
             if deadline > due {
                 break;
             }
@@ -399,21 +505,27 @@ where
                 }
                 if self.ready.take(index) {
                     self.poll_slot(index, budget, operation)?;
-                    if self.slots.oldest() != Some(index) {
+                    if self.in_flight.slots.oldest() != Some(index) {
                         continue;
                     }
                 }
             }
             let mut panics = Panics::default();
-            let removed = self.slots.remove(index, &mut panics, |source, panics| {
-                operation.stop(source, Reason::TimedOut, panics)
-            });
+            let removed = self
+                .in_flight
+                .slots
+                .remove(index, &mut panics, |source, panics| {
+                    operation.stop(source, Reason::TimedOut, panics)
+                });
             let flow = match removed {
-                Some((id, rest)) => operation.timed_out(id, rest),
+                Some((id, rest)) => {
+                    operation.timed_out(id, rest, self.in_flight.hooks(), &mut panics)
+                }
                 None => ControlFlow::Continue(()),
             };
             panics.resume();
             flow?;
+            self.verdict(operation)?;
         }
         ControlFlow::Continue(())
     }
@@ -422,18 +534,22 @@ where
     fn close(
         &mut self,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End, bool> {
         let flow = match self.sweep_until(0, budget, operation) {
             ControlFlow::Continue(()) => operation.flush(&self.ready),
             stop => stop,
         };
         match flow {
-            ControlFlow::Break(Ok(())) => ControlFlow::Break(Ok(())),
+            // A receiver that left has left after the deadline. What else the outcomes decide they
+            // decide as they would have before.
+            ControlFlow::Break(Err(Reason::ReceiverClosed)) => {
+                ControlFlow::Break(Err(Reason::TimedOut))
+            }
+            ControlFlow::Break(end) => ControlFlow::Break(end),
             ControlFlow::Continue(()) if self.is_complete(operation) => ControlFlow::Break(Ok(())),
             ControlFlow::Continue(()) if !self.ready.is_swept() => ControlFlow::Continue(true),
-            // What else would interrupt the run has come after the deadline.
-            _ => ControlFlow::Break(Err(Reason::TimedOut)),
+            ControlFlow::Continue(()) => ControlFlow::Break(Err(Reason::TimedOut)),
         }
     }
 
@@ -442,20 +558,20 @@ where
     pub(crate) fn end(
         &mut self,
         end: End,
-        operation: &mut impl Operation<K, F>,
+        operation: &mut impl Operation<K, F, H>,
         panics: &mut Panics,
     ) {
         self.stage = Stage::Ended(end);
         self.deadlines.disarm();
         panics.catch(|| self.ready.close());
-        let reason = end.err().unwrap_or(Reason::Cancelled);
-        while let Some(index) = self.slots.oldest() {
-            let removed = self.slots.remove(index, panics, |source, panics| {
+        let reason = end.err().unwrap_or(Reason::NotNeeded);
+        while let Some((id, rest)) = self
+            .in_flight
+            .stop_oldest(reason, panics, |source, panics| {
                 operation.stop(source, reason, panics)
-            });
-            if let Some((id, rest)) = removed {
-                panics.catch(|| operation.unfinished(id, rest));
-            }
+            })
+        {
+            panics.catch(|| operation.unfinished(id, rest));
         }
         if let Some(mut sources) = self.sources.take() {
             let most = most_left::<K>(&sources);
@@ -474,21 +590,30 @@ where
         }
     }
 
-    /// After a panic: drops the source that panicked, if it was one, and accounts for it.
-    fn recover(&mut self, operation: &mut impl Operation<K, F>, message: String) {
+    /// After a panic: drops the source that panicked and accounts for it. Returns whether it was
+    /// one.
+    fn recover(
+        &mut self,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+        message: String,
+    ) -> bool {
         let Some(index) = self.polling.take() else {
-            return;
+            return false;
         };
+        budget.spend();
         // Of two panics the first is told.
         let mut second = Panics::default();
         if Self::survives(operation) {
-            self.slots.wake(index);
-        } else if let Some((id, ())) = self.slots.remove(index, &mut second, |_, _| ()) {
-            second.catch(|| operation.panicked(id, message));
+            return true;
         }
+        if let Some((id, ())) = self.in_flight.slots.remove(index, &mut second, |_, _| ()) {
+            operation.panicked(id, message, self.in_flight.hooks(), &mut second);
+        }
+        true
     }
 
-    fn survives<O: Operation<K, F>>(_: &O) -> bool {
+    fn survives<O: Operation<K, F, H>>(_: &O) -> bool {
         O::SOURCES_SURVIVE_PANICS
     }
 }

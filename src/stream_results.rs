@@ -4,6 +4,7 @@ mod delivery;
 
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,8 +14,10 @@ use async_channel::Sender;
 use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
-use crate::run::{Budget, End, First, Operation, Panics, Ready, Run, Signals};
-use crate::{Interrupted, Outcome, Reason, SourceError};
+use crate::run::{
+    Budget, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ready, Run, Signals,
+};
+use crate::{Event, Interrupted, Outcome, Reason, SourceError};
 use delivery::{Deliver, Gone, delivery};
 
 /// What a run of [`stream_results`] came to, besides what it delivered.
@@ -105,14 +108,15 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 pub fn stream_results<L, K, F, T, E>(
     sources: L,
     sender: Sender<Outcome<K, T, E>>,
-) -> StreamResults<L::IntoIter, K, F, impl Deliver<Outcome<K, T, E>>>
+) -> StreamResults<L::IntoIter, K, F, T, E, impl Deliver<Outcome<K, T, E>>>
 where
     L: IntoIterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
 {
     StreamResults {
-        run: Run::new(sources.into_iter(), Duration::MAX),
+        run: Run::new(sources.into_iter(), Duration::MAX, Hooks::none()),
         unfinished: Vec::new(),
+        values: PhantomData,
         delivery: delivery(sender),
         signals: Signals::none(),
     }
@@ -121,9 +125,13 @@ where
 pin_project! {
     /// The future of [`stream_results`]: the driver that the caller spawns.
     #[must_use = "futures do nothing unless you spawn, `.await` or poll them"]
-    pub struct StreamResults<I, K, F, D, S = Signals> {
-        run: Run<I, K, F>,
+    pub struct StreamResults<I, K, F, T, E, D, S = Signals, H = Hooks>
+    where
+        H: Follow<K>,
+    {
+        run: Run<I, K, F, H>,
         unfinished: Vec<K>,
+        values: PhantomData<fn(T, E)>,
         #[pin]
         delivery: D,
         #[pin]
@@ -131,7 +139,10 @@ pin_project! {
     }
 }
 
-impl<I, K, F, D, C, X> StreamResults<I, K, F, D, Signals<C, X>> {
+impl<I, K, F, T, E, D, C, X, H> StreamResults<I, K, F, T, E, D, Signals<C, X>, H>
+where
+    H: Follow<K>,
+{
     /// Has at most `limit` sources in flight, outcomes that wait for the receiver included.
     /// Without it all sources are started at once, and as many outcomes may wait.
     ///
@@ -167,10 +178,11 @@ impl<I, K, F, D, C, X> StreamResults<I, K, F, D, Signals<C, X>> {
     pub fn cancel_on<N: Future>(
         self,
         signal: N,
-    ) -> StreamResults<I, K, F, D, Signals<First<C, N>, X>> {
+    ) -> StreamResults<I, K, F, T, E, D, Signals<First<C, N>, X>, H> {
         StreamResults {
             run: self.run,
             unfinished: self.unfinished,
+            values: PhantomData,
             delivery: self.delivery,
             signals: self.signals.cancel_on(signal),
         }
@@ -181,23 +193,57 @@ impl<I, K, F, D, C, X> StreamResults<I, K, F, D, Signals<C, X>> {
     pub fn expire_on<N: Future>(
         self,
         timer: N,
-    ) -> StreamResults<I, K, F, D, Signals<C, First<X, N>>> {
+    ) -> StreamResults<I, K, F, T, E, D, Signals<C, First<X, N>>, H> {
         StreamResults {
             run: self.run,
             unfinished: self.unfinished,
+            values: PhantomData,
             delivery: self.delivery,
             signals: self.signals.expire_on(timer),
         }
     }
+
+    /// Turns the panic of a source into [`SourceError::Panicked`]. Without it the panic unwinds to
+    /// the caller. Panics of the caller's own closures and signals unwind in any case.
+    pub fn catch_panics(mut self) -> Self {
+        self.run.set_catch_panics();
+        self
+    }
 }
 
-impl<I, K, F, T, E, D, C, X> Future for StreamResults<I, K, F, D, Signals<C, X>>
+impl<I, K, F, T, E, D, S, O> StreamResults<I, K, F, T, E, D, S, Hooks<O>>
+where
+    O: Follow<K>,
+{
+    /// Has `observer` told of every source that is started, and of what becomes of it, in the poll
+    /// that sees it: of an outcome before it is sent. It must not block. If it panics, the panic
+    /// unwinds to the caller and loses no outcome. Called more than once, all observers are told.
+    /// See [`Event`].
+    pub fn observe<N>(
+        self,
+        observer: N,
+    ) -> StreamResults<I, K, F, T, E, D, S, Hooks<Observed<O, N, T, E>>>
+    where
+        N: FnMut(Event<'_, K, T, E>),
+    {
+        StreamResults {
+            run: self.run.map_hooks(|hooks| hooks.observe(observer)),
+            unfinished: self.unfinished,
+            values: PhantomData,
+            delivery: self.delivery,
+            signals: self.signals,
+        }
+    }
+}
+
+impl<I, K, F, T, E, D, C, X, H> Future for StreamResults<I, K, F, T, E, D, Signals<C, X>, H>
 where
     I: Iterator<Item = (K, F)>,
     F: Future<Output = Result<T, E>>,
     D: Deliver<Outcome<K, T, E>>,
     C: Future,
     X: Future,
+    H: Observe<K, T, E>,
 {
     type Output = Result<Streamed<K, T, E>, Interrupted<Streamed<K, T, E>>>;
 
@@ -225,16 +271,20 @@ where
     }
 }
 
-impl<I, K, F, D, C, X> FusedFuture for StreamResults<I, K, F, D, Signals<C, X>>
+impl<I, K, F, T, E, D, C, X, H> FusedFuture for StreamResults<I, K, F, T, E, D, Signals<C, X>, H>
 where
     Self: Future,
+    H: Follow<K>,
 {
     fn is_terminated(&self) -> bool {
         self.run.is_terminated()
     }
 }
 
-impl<I, K, F, D, S> fmt::Debug for StreamResults<I, K, F, D, S> {
+impl<I, K, F, T, E, D, S, H> fmt::Debug for StreamResults<I, K, F, T, E, D, S, H>
+where
+    H: Follow<K>,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamResults")
             .field("in_flight", &self.run.in_flight())
@@ -249,18 +299,25 @@ struct Stream<'a, K, D> {
 }
 
 impl<K, D> Stream<'_, K, D> {
-    fn deliver<T, E>(&mut self, outcome: Outcome<K, T, E>) -> ControlFlow<End>
+    fn deliver<T, E>(
+        &mut self,
+        (id, result): Outcome<K, T, E>,
+        hooks: &mut impl Observe<K, T, E>,
+        panics: &mut Panics,
+    ) -> ControlFlow<End>
     where
         D: Deliver<Outcome<K, T, E>>,
     {
-        stop_if_gone(self.delivery.as_mut().deliver(outcome))
+        panics.catch(|| hooks.finished(&id, result.as_ref()));
+        stop_if_gone(self.delivery.as_mut().deliver((id, result)))
     }
 }
 
-impl<K, F, T, E, D> Operation<K, F> for Stream<'_, K, D>
+impl<K, F, T, E, D, H> Operation<K, F, H> for Stream<'_, K, D>
 where
     F: Future<Output = Result<T, E>>,
     D: Deliver<Outcome<K, T, E>>,
+    H: Observe<K, T, E>,
 {
     type Output = Result<T, E>;
     type Rest = ();
@@ -276,17 +333,23 @@ where
 
     fn stop(&mut self, _: Pin<&mut F>, _: Reason, _: &mut Panics) {}
 
-    fn finished(&mut self, id: K, output: Self::Output) -> ControlFlow<End> {
-        self.deliver((id, output.map_err(SourceError::Failed)))
+    fn finished(
+        &mut self,
+        id: K,
+        output: Self::Output,
+        hooks: &mut H,
+        panics: &mut Panics,
+    ) -> ControlFlow<End> {
+        self.deliver((id, output.map_err(SourceError::Failed)), hooks, panics)
     }
 
-    fn timed_out(&mut self, id: K, (): ()) -> ControlFlow<End> {
-        self.deliver((id, Err(SourceError::TimedOut)))
+    fn timed_out(&mut self, id: K, (): (), hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
+        self.deliver((id, Err(SourceError::TimedOut)), hooks, panics)
     }
 
-    fn panicked(&mut self, id: K, message: String) {
+    fn panicked(&mut self, id: K, message: String, hooks: &mut H, panics: &mut Panics) {
         // A receiver that is gone is seen by the next poll.
-        let _ = self.deliver((id, Err(SourceError::Panicked(message))));
+        let _ = self.deliver((id, Err(SourceError::Panicked(message))), hooks, panics);
     }
 
     fn unfinished(&mut self, id: K, (): ()) {

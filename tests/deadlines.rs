@@ -185,6 +185,39 @@ fn source_timeout_that_comes_after_the_deadline_does_not_count() {
 }
 
 #[test]
+fn of_two_deadlines_that_have_passed_the_earlier_one_counts() {
+    let (_, list) = sources(1);
+    let run = fetch_and_aggregate(list, SHORT).source_timeout(2 * SHORT);
+    let mut task = Task::new(run);
+    let started = Instant::now();
+    assert!(task.poll().is_pending());
+    while started.elapsed() < 4 * SHORT {
+        std::hint::spin_loop();
+    }
+    let partial = task.finish().unwrap_err().partial;
+    assert_eq!(partial.unfinished, [0]);
+    assert!(partial.errors.is_empty());
+}
+
+#[test]
+fn timer_that_has_fired_does_not_keep_the_run_busy() {
+    let (handles, list) = sources(2);
+    let run = fetch_and_aggregate(list, NEVER)
+        .source_timeout(10 * SHORT)
+        .concurrency(1);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    while handles[0].is_alive() {
+        if task.is_woken() {
+            assert!(task.settle().is_pending());
+        }
+    }
+    // The second source has all its time before it, and the run waits for it.
+    assert_eq!(handles[1].polls(), 1);
+    assert!(!task.is_woken());
+}
+
+#[test]
 fn late_batch_keeps_its_partial_aggregate() {
     let (handle, slow) = source();
     let batches = [

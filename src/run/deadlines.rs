@@ -50,12 +50,7 @@ impl Deadlines {
 
     /// Begins to count. A limit that the clock cannot express is none.
     pub(crate) fn start(&mut self) {
-        if let Some(now) = self.now() {
-            self.whole = now.checked_add(self.timeout);
-            if now.checked_add(self.source_timeout).is_none() {
-                self.source_timeout = Duration::MAX;
-            }
-        }
+        self.whole = self.now().and_then(|now| now.checked_add(self.timeout));
     }
 
     /// Looks at the clock, if there is any limit to compare it with.
@@ -75,7 +70,7 @@ impl Deadlines {
         self.whole.map_or(now, |whole| whole.min(now))
     }
 
-    /// The deadline of a source that starts now.
+    /// The deadline of a source that starts now, if the clock can express it.
     pub(crate) fn of_source(&self, now: Instant) -> Option<Instant> {
         now.checked_add(self.source_timeout)
     }

@@ -93,6 +93,11 @@ impl<K, F> Slots<K, F> {
         index as usize
     }
 
+    /// The id of the source in the slot.
+    pub(crate) fn id(&self, index: usize) -> Option<&K> {
+        self.slots[index].id.as_ref()
+    }
+
     /// Whether there is a source in the slot. A waker that was kept from an earlier source can
     /// wake a slot that has none.
     pub(crate) fn is_occupied(&self, index: usize) -> bool {
@@ -110,11 +115,6 @@ impl<K, F> Slots<K, F> {
             Some(source) => poll(source, &mut Context::from_waker(slot.waker)),
             None => Poll::Pending,
         }
-    }
-
-    /// Wakes the slot, as its source would.
-    pub(crate) fn wake(&self, index: usize) {
-        self.slots[index].waker.wake_by_ref();
     }
 
     /// Takes the source out of its slot, lets `last` have one more look at it, and drops it.
@@ -185,14 +185,9 @@ impl<K, F> Slots<K, F> {
     }
 }
 
-impl<K, F> Drop for Slots<K, F> {
-    fn drop(&mut self) {
-        let mut panics = Panics::default();
-        while let Some(index) = self.oldest() {
-            let id = self.remove(index, &mut panics, |_, _| ());
-            panics.catch(|| drop(id));
-        }
-        panics.resume();
+impl<K, F> Default for Slots<K, F> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
