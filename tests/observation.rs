@@ -1,0 +1,326 @@
+//! What observers are told: each source once when it starts, and once when it is over.
+
+mod common;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use common::{NEVER, Task, ready, source, sources};
+use futures_aggregate::{
+    Event, Reason, SourceError, fetch_and_aggregate, process_batch, stream_results,
+};
+
+/// What was seen, in order.
+#[derive(Clone, Default)]
+struct Log(Rc<RefCell<Vec<String>>>);
+
+impl Log {
+    fn observer<K: Debug, T: Debug, E: Debug>(
+        &self,
+    ) -> impl FnMut(Event<'_, K, T, E>) + use<K, T, E> {
+        let log = self.clone();
+        move |event| {
+            let line = match event {
+                Event::Started { id } => format!("{id:?} started"),
+                Event::Finished { id, result } => format!("{id:?} {result:?}"),
+                Event::Unfinished { id, reason } => format!("{id:?} {reason:?}"),
+                other => panic!("unknown {other:?}"),
+            };
+            log.0.borrow_mut().push(line);
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        self.0.take()
+    }
+
+    /// How often each source was told to have started, and to be over.
+    fn balance(&self) -> BTreeMap<String, (usize, usize)> {
+        let mut balance = BTreeMap::<_, (usize, usize)>::new();
+        for line in self.0.borrow().iter() {
+            let (id, what) = line.split_once(' ').unwrap();
+            let counts = balance.entry(id.to_owned()).or_default();
+            match what {
+                "started" => counts.0 += 1,
+                _ => counts.1 += 1,
+            }
+        }
+        balance
+    }
+}
+
+#[test]
+fn events_come_in_the_poll_that_sees_them() {
+    let log = Log::default();
+    let (handles, list) = sources(2);
+    let run = fetch_and_aggregate(list, NEVER)
+        .concurrency(1)
+        .observe(log.observer());
+    let mut task = Task::new(run);
+    assert!(log.take().is_empty());
+    assert!(task.poll().is_pending());
+    assert_eq!(log.take(), ["0 started"]);
+    handles[0].answer(Err("refused"));
+    assert!(task.poll().is_pending());
+    assert_eq!(log.take(), ["0 Err(Failed(\"refused\"))", "1 started"]);
+    handles[1].answer(Ok(10));
+    assert!(task.poll().is_ready());
+    assert_eq!(log.take(), ["1 Ok(10)"]);
+}
+
+#[test]
+fn every_way_out_is_told_with_its_reason() {
+    let (log, (handles, list)) = (Log::default(), sources(4));
+    let (cancel, signal) = source();
+    let run = fetch_and_aggregate(list, NEVER)
+        .concurrency(2)
+        .cancel_on(signal)
+        .observe(log.observer());
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(0));
+    assert!(task.settle().is_pending());
+    cancel.answer(Ok(0));
+    assert!(task.finish().is_err());
+    // The fourth was never started.
+    assert_eq!(
+        log.take(),
+        [
+            "0 started",
+            "1 started",
+            "0 Ok(0)",
+            "2 started",
+            "1 Cancelled",
+            "2 Cancelled"
+        ]
+    );
+
+    let (log, (_, list)) = (Log::default(), sources(1));
+    let run = fetch_and_aggregate(list, Duration::ZERO).observe(log.observer());
+    assert!(Task::new(run).finish().is_err());
+    assert_eq!(log.take(), ["0 started", "0 TimedOut"]);
+
+    let (log, (_, list)) = (Log::default(), sources(1));
+    let run = fetch_and_aggregate(list, NEVER)
+        .source_timeout(Duration::ZERO)
+        .observe(log.observer());
+    assert!(Task::new(run).finish().is_ok());
+    assert_eq!(log.take(), ["0 started", "0 Err(TimedOut)"]);
+
+    let (log, (_, mut list)) = (Log::default(), sources(1));
+    list.push((1, ready(Ok(10))));
+    let run = fetch_and_aggregate(list, NEVER)
+        .quorum(1)
+        .observe(log.observer());
+    assert!(Task::new(run).finish().is_ok());
+    assert_eq!(
+        log.take(),
+        ["0 started", "1 started", "1 Ok(10)", "0 NotNeeded"]
+    );
+}
+
+#[test]
+fn sources_of_an_operation_that_is_dropped_half_way_are_told_to_be_over() {
+    let (log, (handles, list)) = (Log::default(), sources(3));
+    let run = fetch_and_aggregate(list, NEVER)
+        .concurrency(2)
+        .observe(log.observer());
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(0));
+    assert!(task.settle().is_pending());
+    log.take();
+    task.drop_future();
+    assert_eq!(log.take(), ["1 Cancelled", "2 Cancelled"]);
+
+    let (log, (_, mut list)) = (Log::default(), sources(4));
+    let second = list.split_off(2);
+    let mut task = Task::new(process_batch([list, second]).observe(log.observer()));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(log.balance().len(), 4);
+    assert!(log.balance().values().all(|&counts| counts == (1, 1)));
+
+    let (log, (_, list)) = (Log::default(), sources(2));
+    let (sender, _receiver) = async_channel::bounded(1);
+    let mut task = Task::new(stream_results(list, sender).observe(log.observer()));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert!(log.balance().values().all(|&counts| counts == (1, 1)));
+}
+
+#[test]
+fn operation_that_is_never_polled_has_nothing_to_tell() {
+    let (log, (_, list)) = (Log::default(), sources(2));
+    drop(fetch_and_aggregate(list, NEVER).observe(log.observer()));
+    assert!(log.take().is_empty());
+}
+
+#[test]
+fn panic_of_a_source_is_told_as_its_outcome() {
+    for catches in [true, false] {
+        let (log, (handles, list)) = (Log::default(), sources(2));
+        handles[0].on_poll(|_| panic!("boom"));
+        handles[1].answer(Ok(10));
+        let run = fetch_and_aggregate(list, NEVER).observe(log.observer());
+        if catches {
+            assert!(Task::new(run.catch_panics()).finish().is_ok());
+        } else {
+            let mut task = Task::new(run);
+            assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+            assert!(task.finish().is_ok());
+        }
+        assert_eq!(
+            log.take(),
+            [
+                "0 started",
+                "0 Err(Panicked(\"boom\"))",
+                "1 started",
+                "1 Ok(10)"
+            ]
+        );
+    }
+}
+
+#[test]
+fn observer_of_batches_is_told_of_the_sources_of_all() {
+    let log = Log::default();
+    let batches = [
+        vec![("a", ready(Ok(1))), ("b", ready(Err("refused")))],
+        vec![("c", ready(Ok(3)))],
+    ];
+    let run = process_batch(batches).observe(log.observer());
+    assert!(Task::new(run).finish().is_ok());
+    assert_eq!(
+        log.take(),
+        [
+            "\"a\" started",
+            "\"a\" Ok(1)",
+            "\"b\" started",
+            "\"b\" Err(Failed(\"refused\"))",
+            "\"c\" started",
+            "\"c\" Ok(3)"
+        ]
+    );
+}
+
+#[test]
+fn observer_of_a_stream_is_told_before_the_outcome_is_sent() {
+    let (sender, receiver) = async_channel::unbounded();
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let (told, channel) = (seen.clone(), receiver.clone());
+    let list = (0..2).map(|id| (id, ready(Ok(id))));
+    let run = stream_results(list, sender).observe(move |event| {
+        if let Event::Finished { id, result } = event {
+            told.borrow_mut()
+                .push((*id, result.copied().ok(), channel.len()));
+        }
+    });
+    assert!(Task::new(run).finish().is_ok());
+    assert_eq!(seen.take(), [(0, Some(0), 0), (1, Some(1), 1)]);
+    assert_eq!(receiver.len(), 2);
+}
+
+#[test]
+fn every_observer_is_told_in_the_order_of_the_calls() {
+    let (first, second) = (Log::default(), Log::default());
+    let both = Rc::new(RefCell::new(Vec::new()));
+    let (one, other) = (both.clone(), both.clone());
+    let run = fetch_and_aggregate([(0, ready(Ok(1)))], NEVER)
+        .observe(move |_| one.borrow_mut().push(1))
+        .observe(move |_| other.borrow_mut().push(2));
+    assert!(Task::new(run).finish().is_ok());
+    assert_eq!(both.take(), [1, 2, 1, 2]);
+
+    let run = process_batch([[(0, ready(Ok(1)))]])
+        .observe(first.observer())
+        .observe(second.observer());
+    assert!(Task::new(run).finish().is_ok());
+    assert_eq!(first.take(), ["0 started", "0 Ok(1)"]);
+    assert_eq!(second.take(), ["0 started", "0 Ok(1)"]);
+}
+
+#[test]
+fn observer_that_panics_unwinds_and_loses_nothing() {
+    for when in ["started", "finished", "unfinished"] {
+        let (handles, list) = sources(3);
+        let (cancel, signal) = source();
+        let mut left = 1;
+        let run = fetch_and_aggregate(list, NEVER)
+            .cancel_on(signal)
+            .observe(move |event| {
+                let what = match event {
+                    Event::Started { .. } => "started",
+                    Event::Finished { .. } => "finished",
+                    _ => "unfinished",
+                };
+                if what == when && left > 0 {
+                    left -= 1;
+                    panic!("observer");
+                }
+            });
+        let mut task = Task::new(run);
+        let mut panics = 0;
+        let mut settle = |task: &mut Task<_>| loop {
+            match catch_unwind(AssertUnwindSafe(|| task.settle())) {
+                Ok(poll) => return poll,
+                Err(_) => panics += 1,
+            }
+        };
+        assert!(settle(&mut task).is_pending());
+        handles[1].answer(Ok(10));
+        assert!(settle(&mut task).is_pending());
+        cancel.answer(Ok(0));
+        let std::task::Poll::Ready(Err(interrupted)) = settle(&mut task) else {
+            panic!("it was cancelled");
+        };
+        assert_eq!(panics, 1, "{when}");
+        assert_eq!(interrupted.reason, Reason::Cancelled);
+        assert_eq!(interrupted.partial.results, [(1, 10)]);
+        assert_eq!(interrupted.partial.unfinished, [0, 2]);
+        assert_eq!(common::polls(&handles)[0], 1);
+        assert_eq!(common::alive(&handles), 0);
+    }
+}
+
+#[test]
+fn panics_caught_on_the_same_run_disturb_no_other_source() {
+    let (handles, list) = sources(300);
+    for handle in handles.iter().step_by(2) {
+        handle.on_poll(|_| panic!("boom"));
+    }
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).catch_panics());
+    assert!(task.settle().is_pending());
+    for handle in handles.iter().skip(1).step_by(2) {
+        handle.answer(Ok(1));
+    }
+    let aggregate = task.finish().unwrap();
+    assert_eq!(
+        (aggregate.results.len(), aggregate.errors.len()),
+        (150, 150)
+    );
+    let boom = SourceError::Panicked("boom".to_owned());
+    assert!(aggregate.errors.iter().all(|(_, error)| *error == boom));
+
+    let (handles, mut list) = sources(4);
+    let second = list.split_off(2);
+    handles[0].on_poll(|_| panic!("boom"));
+    let mut task = Task::new(process_batch([list, second]).catch_panics());
+    assert!(task.settle().is_pending());
+    handles[1..].iter().for_each(|handle| handle.answer(Ok(1)));
+    let outcomes = task.finish().unwrap();
+    assert_eq!(outcomes[0].as_ref().unwrap().errors, [(0, boom.clone())]);
+    assert_eq!(outcomes[1].as_ref().unwrap().results.len(), 2);
+
+    let (handles, list) = sources(2);
+    handles[0].on_poll(|_| panic!("boom"));
+    handles[1].answer(Ok(1));
+    let (sender, receiver) = async_channel::unbounded();
+    let streamed = Task::new(stream_results(list, sender).catch_panics()).finish();
+    assert_eq!(streamed.unwrap().delivered, 2);
+    assert_eq!(receiver.try_recv(), Ok((0, Err(boom))));
+}

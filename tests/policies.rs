@@ -1,0 +1,426 @@
+//! When a run is over before every source has answered, for what the outcomes are.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use common::{NEVER, Source, Task, alive, polls, ready, source, sources};
+use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch};
+
+#[test]
+fn without_a_policy_failures_end_nothing() {
+    let list = [
+        (0, ready(Err("a"))),
+        (1, ready(Ok(1))),
+        (2, ready(Err("b"))),
+    ];
+    let aggregate = Task::new(fetch_and_aggregate(list, NEVER))
+        .finish()
+        .unwrap();
+    assert_eq!((aggregate.results.len(), aggregate.errors.len()), (1, 2));
+}
+
+#[test]
+fn fail_fast_ends_the_run_at_the_first_error() {
+    let (handles, list) = sources(4);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).fail_fast());
+    handles[0].answer(Ok(0));
+    assert!(task.settle().is_pending());
+    handles[2].answer(Err("refused"));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(alive(&handles), 0);
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    assert_eq!(interrupted.partial.results, [(0, 0)]);
+    assert_eq!(
+        interrupted.partial.errors,
+        [(2, SourceError::Failed("refused"))]
+    );
+    assert_eq!(interrupted.partial.unfinished, [1, 3]);
+}
+
+#[test]
+fn fail_fast_polls_and_starts_no_source_after_the_error() {
+    let (handles, list) = sources(3);
+    handles[0].answer(Err("refused"));
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).fail_fast());
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    assert_eq!(interrupted.partial.unfinished, [1, 2]);
+    assert_eq!(polls(&handles), [1, 0, 0]);
+}
+
+#[test]
+fn fail_fast_counts_the_error_of_the_last_source() {
+    let run = fetch_and_aggregate([(0, ready(Ok(1))), (1, ready(Err("late")))], NEVER).fail_fast();
+    let interrupted = Task::new(run).finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    assert_eq!(interrupted.partial.results, [(0, 1)]);
+    assert!(interrupted.partial.unfinished.is_empty());
+}
+
+#[test]
+fn fail_fast_counts_timeouts_and_panics_as_failures() {
+    let (_, list) = sources(2);
+    let run = fetch_and_aggregate(list, NEVER)
+        .fail_fast()
+        .source_timeout(Duration::ZERO);
+    let interrupted = Task::new(run).finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    assert_eq!(interrupted.partial.errors, [(0, SourceError::TimedOut)]);
+    assert_eq!(interrupted.partial.unfinished, [1]);
+
+    let (handles, list) = sources(2);
+    handles[1].on_poll(|_| panic!("source 1"));
+    let run = fetch_and_aggregate(list, NEVER).fail_fast().catch_panics();
+    let interrupted = Task::new(run).finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    assert_eq!(interrupted.partial.unfinished, [0]);
+}
+
+#[test]
+fn run_that_failed_by_a_panic_ends_when_it_is_polled_again() {
+    let (handles, list) = sources(2);
+    handles[0].on_poll(|_| panic!("source 0"));
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).fail_fast());
+    assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    assert!(interrupted.partial.errors[0].1.is_panicked());
+    assert_eq!(interrupted.partial.unfinished, [1]);
+    assert_eq!(handles[1].polls(), 0);
+}
+
+#[test]
+fn quorum_ends_the_run_with_its_last_success_and_keeps_the_errors_before() {
+    let (handles, list) = sources(5);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).quorum(2));
+    handles[3].answer(Ok(30));
+    handles[1].answer(Err("refused"));
+    assert!(task.settle().is_pending());
+    handles[4].answer(Ok(40));
+    let aggregate = task.finish().unwrap();
+    assert_eq!(alive(&handles), 0);
+    assert_eq!(aggregate.results, [(3, 30), (4, 40)]);
+    assert_eq!(aggregate.errors, [(1, SourceError::Failed("refused"))]);
+    assert_eq!(aggregate.unfinished, [0, 2]);
+}
+
+#[test]
+fn quorum_of_one_is_the_first_success() {
+    let list = [
+        (0, ready(Err("refused"))),
+        (1, ready(Ok(10))),
+        (2, ready(Ok(20))),
+    ];
+    let run = fetch_and_aggregate(list, NEVER).quorum(1);
+    let aggregate = Task::new(run).finish().unwrap();
+    assert_eq!(aggregate.results, [(1, 10)]);
+    assert_eq!(aggregate.errors.len(), 1);
+    assert_eq!(aggregate.unfinished, [2]);
+}
+
+#[test]
+fn quorum_that_cannot_be_reached_any_more_ends_the_run_without_the_rest() {
+    let (handles, list) = sources(4);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).quorum(3));
+    handles[0].answer(Err("a"));
+    assert!(task.settle().is_pending());
+    handles[1].answer(Err("b"));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::QuorumUnreachable);
+    assert_eq!(interrupted.partial.unfinished, [2, 3]);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn quorum_larger_than_the_list_is_unreachable_before_any_source_is_polled() {
+    let (handles, list) = sources(2);
+    let interrupted = Task::new(fetch_and_aggregate(list, NEVER).quorum(3))
+        .finish()
+        .unwrap_err();
+    assert_eq!(interrupted.reason, Reason::QuorumUnreachable);
+    assert_eq!(interrupted.partial.unfinished, [0, 1]);
+    assert_eq!(polls(&handles), [0, 0]);
+
+    let none = Vec::<(u8, Source)>::new();
+    let run = fetch_and_aggregate(none, NEVER).quorum(1);
+    let interrupted = Task::new(run).finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::QuorumUnreachable);
+}
+
+#[test]
+fn quorum_over_a_list_of_unknown_length_is_unreachable_once_the_list_is_exhausted() {
+    let (handles, list) = sources(3);
+    let mut list = list.into_iter();
+    let unknown = std::iter::from_fn(|| list.next());
+    let mut task = Task::new(fetch_and_aggregate(unknown, NEVER).quorum(4).concurrency(2));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(0));
+    // The third has room now, and then the list is found to have no fourth when there is room
+    // again.
+    assert!(task.settle().is_pending());
+    handles[1].answer(Ok(1));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::QuorumUnreachable);
+    assert_eq!(interrupted.partial.results.len(), 2);
+    assert_eq!(interrupted.partial.unfinished, [2]);
+}
+
+#[test]
+fn quorum_of_zero_is_refused_at_the_call() {
+    let fetch = || fetch_and_aggregate(Vec::<(u8, Source)>::new(), NEVER);
+    let batch = || process_batch(Vec::<Vec<(u8, Source)>>::new());
+    for refusal in [
+        catch_unwind(|| drop(fetch().quorum(0))),
+        catch_unwind(|| drop(batch().quorum(0))),
+        catch_unwind(|| drop(batch().batch_quorum(0))),
+    ] {
+        let payload = refusal.unwrap_err();
+        let message = payload.downcast_ref::<&str>().unwrap();
+        assert!(message.contains("quorum of 0"), "{message}");
+        assert!(message.contains("at least 1"), "{message}");
+    }
+}
+
+#[test]
+fn rule_of_the_caller_is_asked_after_each_outcome_until_it_is_met() {
+    let (handles, list) = sources(4);
+    let mut seen = Vec::new();
+    let run = fetch_and_aggregate(list, NEVER).stop_when(|so_far| {
+        seen.push((so_far.results.len(), so_far.errors.len()));
+        so_far.results.len() + so_far.errors.len() == 3
+    });
+    let mut task = Task::new(run);
+    handles[0].answer(Ok(0));
+    handles[1].answer(Err("refused"));
+    assert!(task.settle().is_pending());
+    assert!(task.poll().is_pending());
+    handles[2].answer(Ok(2));
+    let aggregate = task.finish().unwrap();
+    assert_eq!(aggregate.unfinished, [3]);
+    drop(task);
+    assert_eq!(seen, [(1, 0), (1, 1), (2, 1)]);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn any_of_several_rules_is_enough() {
+    for limits in [(1, 9), (9, 1)] {
+        let list = (0..3).map(|id| (id, ready(Ok(id))));
+        let run = fetch_and_aggregate(list, NEVER)
+            .stop_when(|so_far| so_far.results.len() == limits.0)
+            .stop_when(|so_far| so_far.results.len() == limits.1);
+        assert_eq!(Task::new(run).finish().unwrap().results.len(), 1);
+    }
+}
+
+#[test]
+fn rule_that_panics_unwinds_and_loses_nothing() {
+    let list = (0..3).map(|id| (id, ready(Ok(id))));
+    let run = fetch_and_aggregate(list, NEVER).stop_when(|so_far| {
+        assert!(so_far.results.len() != 2, "two");
+        false
+    });
+    let mut task = Task::new(run);
+    assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+    assert_eq!(task.finish().unwrap().results, [(0, 0), (1, 1), (2, 2)]);
+}
+
+/// Both at once: the first answers with `answer` in the very poll in which the deadline passes.
+fn at_the_deadline<R>(
+    answer: common::Answer,
+    run: impl FnOnce(Vec<(usize, Source)>, Source) -> R,
+) -> R::Output
+where
+    R: Future,
+{
+    let (handles, list) = sources(2);
+    let (deadline, timer) = source();
+    let mut task = Task::new(run(list, timer));
+    assert!(task.settle().is_pending());
+    deadline.answer(Ok(0));
+    handles[0].answer(answer);
+    task.finish()
+}
+
+#[test]
+fn outcome_that_decides_beats_the_deadline_of_the_same_poll() {
+    let quorum = at_the_deadline(Ok(1), |list, timer| {
+        fetch_and_aggregate(list, NEVER).quorum(1).expire_on(timer)
+    });
+    assert_eq!(quorum.unwrap().results, [(0, 1)]);
+
+    let rule = at_the_deadline(Ok(1), |list, timer| {
+        fetch_and_aggregate(list, NEVER)
+            .stop_when(|so_far| !so_far.results.is_empty())
+            .expire_on(timer)
+    });
+    assert_eq!(rule.unwrap().results, [(0, 1)]);
+
+    let fail_fast = at_the_deadline(Err("refused"), |list, timer| {
+        fetch_and_aggregate(list, NEVER)
+            .fail_fast()
+            .expire_on(timer)
+    });
+    assert_eq!(fail_fast.unwrap_err().reason, Reason::SourceFailed);
+
+    let unreachable = at_the_deadline(Err("refused"), |list, timer| {
+        fetch_and_aggregate(list, NEVER).quorum(2).expire_on(timer)
+    });
+    assert_eq!(unreachable.unwrap_err().reason, Reason::QuorumUnreachable);
+
+    let undecided = at_the_deadline(Ok(1), |list, timer| {
+        fetch_and_aggregate(list, NEVER).quorum(2).expire_on(timer)
+    });
+    assert_eq!(undecided.unwrap_err().reason, Reason::TimedOut);
+}
+
+#[test]
+fn outcome_of_the_last_look_after_the_deadline_decides_as_before() {
+    // The first source is woken after its turn in the poll of the deadline.
+    for (answer, quorum, reason) in [
+        (Ok(1), 1, None),
+        (Err("refused"), 2, Some(Reason::QuorumUnreachable)),
+        (Ok(1), 2, Some(Reason::TimedOut)),
+    ] {
+        let (handles, list) = sources(2);
+        let (deadline, timer) = source();
+        let run = fetch_and_aggregate(list, NEVER)
+            .quorum(quorum)
+            .expire_on(timer);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        let first = handles[0].clone();
+        handles[1].on_poll(move |_| first.answer(answer));
+        handles[1].wake();
+        deadline.answer(Ok(0));
+        let ended = task.finish();
+        assert_eq!(ended.err().map(|interrupted| interrupted.reason), reason);
+    }
+}
+
+#[test]
+fn cancel_that_is_there_beats_an_outcome_that_would_decide() {
+    let (handles, list) = sources(2);
+    let (cancel, signal) = source();
+    let run = fetch_and_aggregate(list, NEVER).quorum(1).cancel_on(signal);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(1));
+    cancel.answer(Ok(0));
+    assert_eq!(task.finish().unwrap_err().reason, Reason::Cancelled);
+}
+
+#[test]
+fn last_outcome_reaches_the_quorum() {
+    let list = (0..3).map(|id| (id, ready(Ok(id))));
+    let run = fetch_and_aggregate(list, NEVER).quorum(3);
+    let aggregate = Task::new(run).finish().unwrap();
+    assert_eq!(aggregate.results.len(), 3);
+    assert!(aggregate.unfinished.is_empty());
+}
+
+#[test]
+fn sources_that_were_never_started_are_named_when_the_run_has_enough() {
+    let (handles, mut list) = sources(3);
+    list.insert(0, (9, ready(Ok(90))));
+    let run = fetch_and_aggregate(list, NEVER).quorum(1).concurrency(1);
+    let aggregate = Task::new(run).finish().unwrap();
+    assert_eq!(aggregate.results, [(9, 90)]);
+    assert_eq!(aggregate.unfinished, [0, 1, 2]);
+    assert_eq!(polls(&handles), [0, 0, 0]);
+}
+
+#[test]
+fn batches_fail_fast_when_one_of_them_is_interrupted() {
+    let (handles, mut list) = sources(4);
+    let second = list.split_off(2);
+    let run = process_batch([list, second]).batch_fail_fast().fail_fast();
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    handles[3].answer(Err("refused"));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    let [first, second] = &interrupted.partial[..] else {
+        panic!("one outcome for each batch");
+    };
+    let (first, second) = (first.as_ref().unwrap_err(), second.as_ref().unwrap_err());
+    assert_eq!(first.partial.unfinished, [0, 1]);
+    assert_eq!(second.reason, Reason::SourceFailed);
+    assert_eq!(second.partial.unfinished, [2]);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn errors_within_a_batch_are_no_failure_of_the_batch() {
+    let batches = [[(0, ready(Err("refused")))], [(1, ready(Ok(1)))]];
+    let outcomes = Task::new(process_batch(batches).fail_fast())
+        .finish()
+        .unwrap();
+    assert!(outcomes.iter().all(Result::is_ok));
+}
+
+#[test]
+fn batch_that_fails_fast_leaves_the_others_alone() {
+    let (handles, mut list) = sources(3);
+    let second = list.split_off(2);
+    let mut task = Task::new(process_batch([list, second]).batch_fail_fast());
+    handles[0].answer(Err("refused"));
+    assert!(task.settle().is_pending());
+    handles[2].answer(Ok(20));
+    let outcomes = task.finish().unwrap();
+    let failed = outcomes[0].as_ref().unwrap_err();
+    assert_eq!(failed.reason, Reason::SourceFailed);
+    assert_eq!(failed.partial.unfinished, [1]);
+    assert_eq!(outcomes[1].as_ref().unwrap().results, [(2, 20)]);
+}
+
+#[test]
+fn quorum_of_batches_ends_the_whole() {
+    let (handles, list) = sources(3);
+    let batches = list.into_iter().map(|one| [one]);
+    let mut task = Task::new(process_batch(batches).quorum(2));
+    handles[2].answer(Ok(20));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(0));
+    let outcomes = task.finish().unwrap();
+    assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
+    let stopped = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(stopped.reason, Reason::NotNeeded);
+    assert_eq!(stopped.partial.unfinished, [1]);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn quorum_of_batches_that_cannot_be_reached_ends_the_whole() {
+    let (handles, list) = sources(3);
+    let batches = list.into_iter().map(|one| [one]);
+    let mut task = Task::new(process_batch(batches).batch_quorum(1).quorum(2));
+    handles[0].answer(Err("a"));
+    assert!(task.settle().is_pending());
+    handles[1].answer(Err("b"));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::QuorumUnreachable);
+    let reasons: Vec<_> = interrupted
+        .partial
+        .iter()
+        .map(|batch| batch.as_ref().unwrap_err().reason)
+        .collect();
+    assert_eq!(reasons, [Reason::QuorumUnreachable; 3]);
+}
+
+#[test]
+fn rule_of_the_caller_sees_the_batches_that_are_over_at_their_places() {
+    let (handles, list) = sources(3);
+    let batches = list.into_iter().map(|one| [one]);
+    let run = process_batch(batches)
+        .stop_when(|so_far| so_far.get(2).is_some_and(Option::is_some) && so_far[0].is_none());
+    let mut task = Task::new(run);
+    handles[1].answer(Ok(10));
+    assert!(task.settle().is_pending());
+    handles[2].answer(Ok(20));
+    let outcomes = task.finish().unwrap();
+    assert_eq!(outcomes[0].as_ref().unwrap_err().reason, Reason::NotNeeded);
+    assert!(outcomes[1].is_ok() && outcomes[2].is_ok());
+}
