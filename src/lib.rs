@@ -53,6 +53,8 @@ mod fetch_and_aggregate;
 mod process_batch;
 mod stream_results;
 
+mod hedge;
+
 mod aggregate;
 mod event;
 mod interrupted;
@@ -62,6 +64,7 @@ mod run;
 pub use crate::aggregate::{Aggregate, Outcome, SourceError};
 pub use crate::event::Event;
 pub use crate::fetch_and_aggregate::{FetchAndAggregate, fetch_and_aggregate};
+pub use crate::hedge::{AttemptsFailed, Hedge, HedgeBudget, hedge};
 pub use crate::interrupted::{Interrupted, Reason};
 pub use crate::process_batch::{BatchOutcome, Batches, ProcessBatch, process_batch};
 pub use crate::run::{First, Hooks, Never, Observed, Ruled, Shared, Signals, Unobserved, Unruled};

@@ -186,6 +186,11 @@ where
         self.deadlines.set_source_timeout(source_timeout);
     }
 
+    /// Admits one more source whenever none was started for this long.
+    pub(crate) fn set_pace(&mut self, pace: Duration) {
+        self.deadlines.set_pace(pace);
+    }
+
     pub(crate) fn set_catch_panics(&mut self) {
         self.catches_panics = true;
     }
@@ -354,11 +359,18 @@ where
             return self.close(budget, operation);
         }
 
+        let start_due = now.is_some_and(|now| self.deadlines.is_start_due(now));
+        if start_due && self.sources.is_some() {
+            self.concurrency = self.concurrency.saturating_add(1);
+        }
+
         let again = self.can_admit(operation) || !self.ready.is_swept() || self.ready.is_woken();
         match now {
             Some(now) if !again => {
                 let next_source = self.in_flight.slots.next_deadline();
-                ControlFlow::Continue(self.deadlines.arm(now, next_source, &self.ready))
+                let next_start = self.sources.as_ref().and(self.deadlines.next_start());
+                let next = [next_source, next_start];
+                ControlFlow::Continue(self.deadlines.arm(now, next, &self.ready))
             }
             _ => ControlFlow::Continue(again),
         }
@@ -405,6 +417,7 @@ where
         while !budget.is_spent() && self.can_admit(operation) {
             match self.sources.as_mut().and_then(Iterator::next) {
                 Some((id, source)) => {
+                    self.deadlines.note_start();
                     let ready = &mut self.ready;
                     let InFlight { slots, .. } = &mut self.in_flight;
                     let index = slots.insert(id, source, |index| ready.waker(index));

@@ -18,8 +18,12 @@ use super::ready::{Flag, Ready};
 pub(crate) struct Deadlines {
     timeout: Duration,
     source_timeout: Duration,
+    /// How long after the last start one more source may be started than the limit admits.
+    pace: Duration,
     /// When the whole run ends, once it has begun.
     whole: Option<Instant>,
+    /// When one more source may be started, once the clock was read after the last start.
+    next_start: Option<Instant>,
     timer: Option<Timer>,
     timer_waker: Option<Waker>,
 }
@@ -34,7 +38,9 @@ impl Deadlines {
         Self {
             timeout,
             source_timeout: Duration::MAX,
+            pace: Duration::MAX,
             whole: None,
+            next_start: None,
             timer: None,
             timer_waker: None,
         }
@@ -48,6 +54,10 @@ impl Deadlines {
         self.source_timeout = source_timeout;
     }
 
+    pub(crate) fn set_pace(&mut self, pace: Duration) {
+        self.pace = pace;
+    }
+
     /// Begins to count. A limit that the clock cannot express is none.
     pub(crate) fn start(&mut self) {
         self.whole = self.now().and_then(|now| now.checked_add(self.timeout));
@@ -55,8 +65,31 @@ impl Deadlines {
 
     /// Looks at the clock, if there is any limit to compare it with.
     pub(crate) fn now(&self) -> Option<Instant> {
-        let limited = self.timeout.min(self.source_timeout) < Duration::MAX;
-        limited.then(Instant::now)
+        let shortest = self.timeout.min(self.source_timeout).min(self.pace);
+        (shortest < Duration::MAX).then(Instant::now)
+    }
+
+    /// A source was started: the next has to wait from now on.
+    pub(crate) fn note_start(&mut self) {
+        self.next_start = None;
+    }
+
+    /// Whether it is time to start one more source than the limit admits.
+    pub(crate) fn is_start_due(&mut self, now: Instant) -> bool {
+        match self.next_start {
+            None => self.next_start = now.checked_add(self.pace),
+            Some(at) if at <= now => {
+                self.next_start = None;
+                return true;
+            }
+            Some(_) => {}
+        }
+        false
+    }
+
+    /// When that will be, if it is not yet.
+    pub(crate) fn next_start(&self) -> Option<Instant> {
+        self.next_start
     }
 
     /// Whether the whole run has come to its deadline.
@@ -92,15 +125,20 @@ impl Deadlines {
         }
     }
 
-    /// Makes sure that the task is woken when the first deadline passes. Returns whether it
-    /// has passed already.
+    /// Makes sure that the task is woken when the first deadline passes, which is that of the run
+    /// or one of `others`. Returns whether it has passed already.
     pub(crate) fn arm(
         &mut self,
         now: Instant,
-        next_source: Option<Instant>,
+        others: [Option<Instant>; 2],
         ready: &Ready,
     ) -> bool {
-        let Some(next) = self.whole.into_iter().chain(next_source).min() else {
+        let Some(next) = self
+            .whole
+            .into_iter()
+            .chain(others.into_iter().flatten())
+            .min()
+        else {
             self.timer = None;
             return false;
         };

@@ -1,0 +1,262 @@
+//! Asks again before the first attempt has failed, and takes what comes first.
+
+mod budget;
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::FusedFuture;
+use pin_project_lite::pin_project;
+
+use crate::Reason;
+use crate::run::{Budget, End, Hooks, Operation, Panics, Run, Signals};
+pub use budget::HedgeBudget;
+
+/// Makes an attempt, and another one if there is no answer after `delay`, up to `attempts` of
+/// them. Resolves to the first success and drops the other attempts.
+///
+/// An attempt that fails is followed by the next at once. `make` is called with the number of the
+/// attempt, counted from 0, when the attempt is started, so that each can go to another replica.
+/// [`Duration::MAX`] as the delay makes another attempt only after a failure; with
+/// [`Duration::ZERO`] they all start as soon as the executor lets them.
+///
+/// Use it as a source, or alone. A delay at the 95th percentile of the usual answers costs about
+/// 5 % more requests and cuts off most of the tail, as *The Tail at Scale* (Dean and Barroso,
+/// 2013) has found. It is safe only for requests that may be carried out more than once.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures::future::{FutureExt, pending, ready};
+/// use futures_aggregate::hedge;
+///
+/// # futures::executor::block_on(async {
+/// let replicas = ["slow", "fast"];
+/// let ask = |attempt: usize| match replicas[attempt] {
+///     "slow" => pending().left_future(),
+///     replica => ready(Ok::<_, ()>(replica)).right_future(),
+/// };
+///
+/// let answer = hedge(Duration::from_millis(5), replicas.len(), ask).await;
+/// assert_eq!(answer, Ok("fast"));
+/// # });
+/// ```
+///
+/// # Errors
+///
+/// [`AttemptsFailed`] with the errors of all attempts, once all have failed that could be made.
+///
+/// # Panics
+///
+/// If `attempts` is zero. Polling panics if an attempt or `make` does, and after completion.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops every attempt at once.
+#[track_caller]
+pub fn hedge<M, A, T, E>(delay: Duration, attempts: usize, make: M) -> Hedge<M, A, T, E>
+where
+    M: FnMut(usize) -> A,
+    A: Future<Output = Result<T, E>>,
+{
+    assert!(
+        attempts > 0,
+        "a hedge of 0 attempts would never ask; it must be at least 1"
+    );
+    let attempts = Attempts {
+        make,
+        next: 0,
+        end: attempts,
+        budget: None,
+    };
+    let mut run = Run::new(attempts, Duration::MAX, Hooks::none());
+    run.set_concurrency(1);
+    run.set_pace(delay);
+    Hedge {
+        run,
+        answers: Answers {
+            success: None,
+            errors: Vec::new(),
+            budget: None,
+        },
+        signals: Signals::none(),
+    }
+}
+
+pin_project! {
+    /// The future of [`hedge`].
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct Hedge<M, A, T, E> {
+        run: Run<Attempts<M>, usize, A>,
+        answers: Answers<T, E>,
+        signals: Signals,
+    }
+}
+
+impl<M, A, T, E> Hedge<M, A, T, E> {
+    /// Makes every attempt but the first only as far as `budget` allows. An attempt that it
+    /// refuses is not made, nor are those after it; the hedge goes on with those it has.
+    pub fn budget(mut self, budget: &HedgeBudget) -> Self {
+        if let Some(attempts) = self.run.sources_mut() {
+            attempts.budget = Some(budget.clone());
+        }
+        self.answers.budget = Some(budget.clone());
+        self
+    }
+}
+
+impl<M, A, T, E> Future for Hedge<M, A, T, E>
+where
+    M: FnMut(usize) -> A,
+    A: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, AttemptsFailed<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let signals = Pin::new(this.signals);
+        let end = std::task::ready!(this.run.poll(cx, signals, &mut Budget::new(), this.answers));
+        debug_assert!(end.is_ok(), "nothing interrupts a hedge");
+        if let Some(value) = this.answers.success.take() {
+            return Poll::Ready(Ok(value));
+        }
+        let mut others = std::mem::take(&mut this.answers.errors);
+        let last = others.pop().expect("an attempt that has not panicked");
+        Poll::Ready(Err(AttemptsFailed { last, others }))
+    }
+}
+
+impl<M, A, T, E> FusedFuture for Hedge<M, A, T, E>
+where
+    Self: Future,
+{
+    fn is_terminated(&self) -> bool {
+        self.run.is_terminated()
+    }
+}
+
+impl<M, A, T, E> fmt::Debug for Hedge<M, A, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hedge")
+            .field("in_flight", &self.run.in_flight())
+            .field("failed", &self.answers.errors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every attempt of a [`hedge`] has failed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct AttemptsFailed<E> {
+    /// The error that came last.
+    pub last: E,
+    /// The errors before it, in the order in which they came.
+    pub others: Vec<E>,
+}
+
+impl<E> fmt::Display for AttemptsFailed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.others.len() + 1 {
+            1 => f.write_str("the only attempt failed"),
+            attempts => write!(f, "all {attempts} attempts failed"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for AttemptsFailed<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.last)
+    }
+}
+
+/// Makes attempts when they are to be started. Their number is not told as a size, so that those
+/// that are not needed are never made.
+struct Attempts<M> {
+    make: M,
+    next: usize,
+    end: usize,
+    budget: Option<HedgeBudget>,
+}
+
+impl<M, A> Iterator for Attempts<M>
+where
+    M: FnMut(usize) -> A,
+{
+    type Item = (usize, A);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let refused = self.next > 0 && self.budget.as_ref().is_some_and(|budget| !budget.allows());
+        if self.next == self.end || refused {
+            return None;
+        }
+        let attempt = self.next;
+        self.next += 1;
+        Some((attempt, (self.make)(attempt)))
+    }
+}
+
+/// What the attempts have come to.
+struct Answers<T, E> {
+    success: Option<T>,
+    errors: Vec<E>,
+    budget: Option<HedgeBudget>,
+}
+
+impl<A, T, E> Operation<usize, A, Hooks> for Answers<T, E>
+where
+    A: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, E>;
+    type Rest = ();
+
+    fn poll_source(
+        &mut self,
+        attempt: Pin<&mut A>,
+        cx: &mut Context<'_>,
+        _: &mut Budget,
+    ) -> Poll<Self::Output> {
+        attempt.poll(cx)
+    }
+
+    fn stop(&mut self, _: Pin<&mut A>, _: Reason, _: &mut Panics) {}
+
+    fn finished(
+        &mut self,
+        _: usize,
+        answer: Self::Output,
+        _: &mut Hooks,
+        _: &mut Panics,
+    ) -> ControlFlow<End> {
+        if let Some(budget) = &self.budget {
+            budget.note(answer.is_ok());
+        }
+        match answer {
+            Ok(value) => {
+                self.success = Some(value);
+                ControlFlow::Break(Ok(()))
+            }
+            Err(error) => {
+                self.errors.push(error);
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn timed_out(&mut self, _: usize, (): (), _: &mut Hooks, _: &mut Panics) -> ControlFlow<End> {
+        ControlFlow::Continue(())
+    }
+
+    fn panicked(&mut self, _: usize, _: String, _: &mut Hooks, _: &mut Panics) {}
+
+    fn unfinished(&mut self, _: usize, (): ()) {}
+
+    fn verdict(&mut self, _: &mut Hooks, _: impl FnOnce() -> Option<usize>) -> Option<End> {
+        self.success.is_some().then_some(Ok(()))
+    }
+}
