@@ -287,6 +287,11 @@ where
         })
     }
 
+    /// Says that the time is up. It ends by itself when it is polled.
+    pub(crate) fn expire(self: Pin<&mut Self>) {
+        self.project().run.expire();
+    }
+
     /// Ends the run from outside.
     pub(crate) fn interrupt(
         self: Pin<&mut Self>,

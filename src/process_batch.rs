@@ -432,6 +432,10 @@ struct Outcomes<K, T, E> {
     stop: Stop,
     /// How many outcomes there were when the caller's rule was last asked.
     asked: usize,
+    /// Whether the time of the whole is up.
+    line_drawn: bool,
+    /// Whether a batch was interrupted by that.
+    cut_short: bool,
 }
 
 impl<K, T, E> Outcomes<K, T, E> {
@@ -442,13 +446,18 @@ impl<K, T, E> Outcomes<K, T, E> {
             failed: 0,
             stop: Stop::default(),
             asked: 0,
+            line_drawn: false,
+            cut_short: false,
         }
     }
 
     fn set(&mut self, number: usize, outcome: BatchOutcome<K, T, E>) {
         match &outcome {
             Ok(_) => self.succeeded += 1,
-            Err(_) => self.failed += 1,
+            Err(interrupted) => {
+                self.failed += 1;
+                self.cut_short |= self.line_drawn && interrupted.reason == Reason::TimedOut;
+            }
         }
         if self.batches.len() <= number {
             self.batches.resize_with(number + 1, || None);
@@ -473,8 +482,19 @@ where
     type Output = BatchOutcome<K, T, E>;
     type Rest = Interrupted<Aggregate<K, T, E>>;
 
-    // A batch drops the source that panicked and can go on with the others.
-    const SOURCES_SURVIVE_PANICS: bool = true;
+    const SOURCES_ARE_RUNS: bool = true;
+
+    fn close(&mut self, batch: Pin<&mut Batch<I, K, F, T, E, N>>) {
+        batch.expire();
+    }
+
+    fn draw_line(&mut self) {
+        self.line_drawn = true;
+    }
+
+    fn is_cut_short(&self) -> bool {
+        self.cut_short
+    }
 
     fn poll_source(
         &mut self,

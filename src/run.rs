@@ -13,8 +13,10 @@
 
 mod budget;
 mod deadlines;
+mod ending;
 mod hooks;
 mod in_flight;
+mod operation;
 mod panics;
 mod ready;
 mod signals;
@@ -25,7 +27,7 @@ mod task;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,7 @@ use deadlines::Deadlines;
 pub(crate) use hooks::{Decide, Follow, Observe};
 pub use hooks::{Hooks, Observed, Ruled, Shared, Unobserved, Unruled};
 use in_flight::InFlight;
+pub(crate) use operation::{End, Operation};
 pub(crate) use panics::Panics;
 pub(crate) use ready::{Flag, Ready};
 pub(crate) use signals::Watch;
@@ -42,82 +45,6 @@ use slots::Slots;
 pub(crate) use stop::Stop;
 
 use crate::Reason;
-
-/// How a run ends: every source has answered, or it was interrupted.
-pub(crate) type End = Result<(), Reason>;
-
-/// What is done with the sources of a run and with their outcomes. `hooks` are those of the run, to
-/// be told of outcomes; a hook that panics is noted in `panics`, and loses nothing.
-pub(crate) trait Operation<K, F, H> {
-    /// What a source resolves to.
-    type Output;
-    /// What is left of a source that is stopped.
-    type Rest;
-
-    /// Polls a source. One that polls sources of its own takes them out of `budget`.
-    fn poll_source(
-        &mut self,
-        source: Pin<&mut F>,
-        cx: &mut Context<'_>,
-        budget: &mut Budget,
-    ) -> Poll<Self::Output>;
-
-    /// Takes what is left of a source that is about to be dropped.
-    fn stop(&mut self, source: Pin<&mut F>, reason: Reason, panics: &mut Panics) -> Self::Rest;
-
-    /// A source has answered, and is gone.
-    fn finished(
-        &mut self,
-        id: K,
-        output: Self::Output,
-        hooks: &mut H,
-        panics: &mut Panics,
-    ) -> ControlFlow<End>;
-
-    /// A source has run into its own timeout, and is gone.
-    fn timed_out(
-        &mut self,
-        id: K,
-        rest: Self::Rest,
-        hooks: &mut H,
-        panics: &mut Panics,
-    ) -> ControlFlow<End>;
-
-    /// A source has panicked, and is gone.
-    fn panicked(&mut self, id: K, message: String, hooks: &mut H, panics: &mut Panics);
-
-    /// The run has ended before the source answered, and the source is gone.
-    fn unfinished(&mut self, id: K, rest: Self::Rest);
-
-    /// Whether a source can be polled again after a panic, because it dropped what panicked and
-    /// has woken its task to say so.
-    const SOURCES_SURVIVE_PANICS: bool = false;
-
-    /// How the run ends for what its outcomes are, if they decide it. `most_left` says how many
-    /// sources may still answer, if that is known.
-    fn verdict(
-        &mut self,
-        _hooks: &mut H,
-        _most_left: impl FnOnce() -> Option<usize>,
-    ) -> Option<End> {
-        None
-    }
-
-    /// Whether there is no more use for outcomes.
-    fn poll_stop(&mut self, _ready: &Ready) -> Option<Reason> {
-        None
-    }
-
-    /// Passes on outcomes that have waited.
-    fn flush(&mut self, _ready: &Ready) -> ControlFlow<End> {
-        ControlFlow::Continue(())
-    }
-
-    /// How many outcomes wait to be passed on. They count as sources in flight.
-    fn waiting(&self) -> usize {
-        0
-    }
-}
 
 /// Sources, and all that is needed to drive them to their end.
 pub(crate) struct Run<I, K, F, H = Hooks>
@@ -134,6 +61,10 @@ where
     catches_panics: bool,
     deadlines: Deadlines,
     stage: Stage,
+    /// Whether late sources are left that the last poll had no budget for.
+    late_left: bool,
+    /// Whose turn it is where the budget is too small to be shared.
+    turn: bool,
     /// The slot whose source is being polled. It is still set after the source has panicked.
     polling: Option<usize>,
 }
@@ -145,7 +76,10 @@ enum Stage {
     New,
     Running,
     /// The deadline has passed. Sources that were woken before are polled once more.
-    Closing,
+    Closing {
+        /// Whether the sweep under way is the last one, which was started after the deadline.
+        last_sweep: bool,
+    },
     /// Ended, but for telling it.
     Ended(End),
     /// The end was told.
@@ -165,6 +99,8 @@ where
             catches_panics: false,
             deadlines: Deadlines::new(timeout),
             stage: Stage::New,
+            late_left: false,
+            turn: false,
             polling: None,
         }
     }
@@ -205,6 +141,8 @@ where
             catches_panics: self.catches_panics,
             deadlines: self.deadlines,
             stage: self.stage,
+            late_left: self.late_left,
+            turn: self.turn,
             polling: self.polling,
         }
     }
@@ -228,6 +166,8 @@ where
             catches_panics: self.catches_panics,
             deadlines: self.deadlines,
             stage: self.stage,
+            late_left: self.late_left,
+            turn: self.turn,
             polling: self.polling,
         }
     }
@@ -274,7 +214,7 @@ where
                 return Poll::Ready(end);
             }
             Stage::Done => panic!("polled after completion, which `is_terminated()` tells"),
-            Stage::New | Stage::Running | Stage::Closing => {}
+            Stage::New | Stage::Running | Stage::Closing { .. } => {}
         }
         self.ready.begin_poll(cx.waker());
         loop {
@@ -289,7 +229,7 @@ where
                 }
                 Ok(ControlFlow::Break(end)) => {
                     let mut panics = Panics::default();
-                    panics.catch(|| signals.clear());
+                    signals.clear(&mut panics);
                     self.end(end, operation, &mut panics);
                     panics.resume();
                     self.stage = Stage::Done;
@@ -318,8 +258,8 @@ where
             self.stage = Stage::Running;
             self.deadlines.start();
         }
-        if let Stage::Closing = self.stage {
-            return self.close(budget, operation);
+        if let Stage::Closing { last_sweep } = self.stage {
+            return self.close(last_sweep, budget, operation);
         }
 
         if signals.as_mut().is_cancelled(&self.ready) {
@@ -331,32 +271,28 @@ where
         // It may be decided before anything is asked, or by an outcome before a panic.
         self.verdict(operation)?;
 
-        operation.flush(&self.ready)?;
+        operation.flush(&self.ready, budget)?;
+        if self.late_left {
+            self.expire_sources(budget, operation)?;
+        }
         self.sweep(budget, operation)?;
         self.admit(budget, operation)?;
-        operation.flush(&self.ready)?;
         // It may be decided by the end of the list.
         self.verdict(operation)?;
-        if self.is_complete(operation) {
-            return ControlFlow::Break(Ok(()));
-        }
 
         self.deadlines.note_timer(&self.ready);
-        let now = self.deadlines.now();
-        if let Some(now) = now {
-            self.expire_sources(now, budget, operation)?;
-            operation.flush(&self.ready)?;
-            if self.is_complete(operation) {
-                return ControlFlow::Break(Ok(()));
-            }
+        let now = self.expire_sources(budget, operation)?;
+        operation.flush(&self.ready, budget)?;
+        if self.is_complete(operation) {
+            return ControlFlow::Break(Ok(()));
         }
         if now.is_some_and(|now| self.deadlines.is_over(now)) || signals.is_expired(&self.ready) {
             if self.deadlines.is_zero() {
                 return ControlFlow::Break(Err(Reason::TimedOut));
             }
-            self.stage = Stage::Closing;
-            self.ready.start_sweep();
-            return self.close(budget, operation);
+            operation.draw_line();
+            self.stage = Stage::Closing { last_sweep: false };
+            return self.close(false, budget, operation);
         }
 
         let start_due = now.is_some_and(|now| self.deadlines.is_start_due(now));
@@ -364,7 +300,11 @@ where
             self.concurrency = self.concurrency.saturating_add(1);
         }
 
-        let again = self.can_admit(operation) || !self.ready.is_swept() || self.ready.is_woken();
+        let again = self.can_admit(operation)
+            || self.late_left
+            || operation.can_flush()
+            || !self.ready.is_swept()
+            || self.ready.is_woken();
         match now {
             Some(now) if !again => {
                 let next_source = self.in_flight.slots.next_deadline();
@@ -383,22 +323,23 @@ where
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
         self.ready.start_sweep();
+        if !self.can_admit(operation) {
+            return self.go_on_sweeping(budget, operation);
+        }
         // Sources that wake themselves for ever must not keep others from being started.
-        let reserve = if self.can_admit(operation) {
-            budget.left() / 4
-        } else {
-            0
-        };
-        self.sweep_until(reserve, budget, operation)
+        self.turn = !self.turn;
+        let aside = budget.set_aside(self.turn);
+        self.go_on_sweeping(budget, operation)?;
+        budget.give_back(aside);
+        ControlFlow::Continue(())
     }
 
-    fn sweep_until(
+    fn go_on_sweeping(
         &mut self,
-        reserve: u32,
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
-        while budget.left() > reserve {
+        while !budget.is_spent() {
             let Some(index) = self.ready.next() else {
                 break;
             };
@@ -427,13 +368,19 @@ where
                     panics.resume();
                     flow?;
                 }
-                None => {
-                    let exhausted = self.sources.take();
-                    drop(exhausted);
-                }
+                None => self.drop_list(),
             }
         }
+        // A list that says that it is exhausted need not wait for the next poll to be asked.
+        if budget.is_spent() && self.sources.as_ref().is_some_and(is_exhausted) {
+            self.drop_list();
+        }
         ControlFlow::Continue(())
+    }
+
+    fn drop_list(&mut self) {
+        let exhausted = self.sources.take();
+        drop(exhausted);
     }
 
     /// Whether there may be sources left to start, and room for one.
@@ -448,17 +395,12 @@ where
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
-        if !self.in_flight.slots.is_occupied(index) {
-            return ControlFlow::Continue(());
-        }
         self.polling = Some(index);
-        let poll = self.in_flight.slots.poll(index, |source, cx| {
-            let left = budget.left();
-            let poll = operation.poll_source(source, cx, budget);
-            if budget.left() == left {
-                budget.spend();
-            }
-            poll
+        // An empty slot that a stale waker has woken costs a poll too.
+        let poll = budget.spend_on(|budget| {
+            self.in_flight.slots.poll(index, |source, cx| {
+                operation.poll_source(source, cx, budget)
+            })
         });
         self.polling = None;
         let Poll::Ready(output) = poll else {
@@ -495,63 +437,102 @@ where
     }
 
     /// Stops the sources that are late. One that was woken in time is polled once more before.
+    /// Returns what the clock says, if there is any limit to compare it with.
     fn expire_sources(
         &mut self,
-        now: Instant,
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
-    ) -> ControlFlow<End> {
+    ) -> ControlFlow<End, Option<Instant>> {
+        self.late_left = false;
+        let Some(now) = self.deadlines.now() else {
+            return ControlFlow::Continue(None);
+        };
         if let Some(deadline) = self.deadlines.of_source(now) {
             self.in_flight.slots.stamp(deadline);
         }
         let due = self.deadlines.due(now);
-        while let (Some(index), Some(deadline)) = (
-            self.in_flight.slots.oldest(),
-            self.in_flight.slots.next_deadline(),
-        ) {
-            if deadline > due {
+        while let Some(index) = self.in_flight.slots.late(due) {
+            if budget.is_spent() {
+                self.late_left = true;
                 break;
             }
-            if !self.deadlines.is_source_zero() {
-                if budget.is_spent() {
-                    break;
-                }
+            if self.deadlines.is_source_zero() {
+                self.stop_late(index, operation)?;
+                budget.spend();
+            } else if Self::are_runs(operation) {
+                self.close_slot(index, budget, operation)?;
+            } else {
                 if self.ready.take(index) {
                     self.poll_slot(index, budget, operation)?;
-                    if self.in_flight.slots.oldest() != Some(index) {
-                        continue;
-                    }
+                } else {
+                    budget.spend();
+                }
+                if self.in_flight.slots.oldest() == Some(index) {
+                    self.stop_late(index, operation)?;
                 }
             }
-            let mut panics = Panics::default();
-            let removed = self
-                .in_flight
-                .slots
-                .remove(index, &mut panics, |source, panics| {
-                    operation.stop(source, Reason::TimedOut, panics)
-                });
-            let flow = match removed {
-                Some((id, rest)) => {
-                    operation.timed_out(id, rest, self.in_flight.hooks(), &mut panics)
-                }
-                None => ControlFlow::Continue(()),
-            };
-            panics.resume();
-            flow?;
-            self.verdict(operation)?;
         }
-        ControlFlow::Continue(())
+        ControlFlow::Continue(Some(now))
+    }
+
+    fn stop_late(
+        &mut self,
+        index: usize,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End> {
+        let mut panics = Panics::default();
+        let slots = &mut self.in_flight.slots;
+        let removed = slots.remove(index, &mut panics, |source, panics| {
+            operation.stop(source, Reason::TimedOut, panics)
+        });
+        let flow = match removed {
+            Some((id, rest)) => operation.timed_out(id, rest, self.in_flight.hooks(), &mut panics),
+            None => ControlFlow::Continue(()),
+        };
+        panics.resume();
+        flow?;
+        self.verdict(operation)
+    }
+
+    /// Tells a source that is a run that its time is up, and polls it towards its end. It comes
+    /// there unless the budget is spent before.
+    fn close_slot(
+        &mut self,
+        index: usize,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End> {
+        let told = self.in_flight.slots.poll(index, |source, _| {
+            operation.close(source);
+            Poll::Ready(())
+        });
+        debug_assert!(told.is_ready(), "the slot has a source");
+        self.poll_slot(index, budget, operation)
+    }
+
+    /// The run's time is up, says somebody else.
+    pub(crate) fn expire(&mut self) {
+        if let Stage::New | Stage::Running = self.stage {
+            self.stage = Stage::Closing { last_sweep: false };
+        }
     }
 
     /// After the deadline: polls once more what was woken before, then draws the line.
     fn close(
         &mut self,
+        last_sweep: bool,
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End, bool> {
-        let flow = match self.sweep_until(0, budget, operation) {
-            ControlFlow::Continue(()) => operation.flush(&self.ready),
-            stop => stop,
+        let flow = if Self::are_runs(operation) {
+            self.close_runs(budget, operation)
+        } else {
+            self.sweep_to_the_end(last_sweep, budget, operation)
+        };
+        let flow = match flow {
+            ControlFlow::Continue(true) => operation.flush(&self.ready, budget),
+            ControlFlow::Continue(false) => return ControlFlow::Continue(true),
+            ControlFlow::Break(end) => ControlFlow::Break(end),
         };
         match flow {
             // A receiver that left has left after the deadline. What else the outcomes decide they
@@ -560,47 +541,48 @@ where
                 ControlFlow::Break(Err(Reason::TimedOut))
             }
             ControlFlow::Break(end) => ControlFlow::Break(end),
-            ControlFlow::Continue(()) if self.is_complete(operation) => ControlFlow::Break(Ok(())),
-            ControlFlow::Continue(()) if !self.ready.is_swept() => ControlFlow::Continue(true),
+            ControlFlow::Continue(()) if operation.can_flush() => ControlFlow::Continue(true),
+            ControlFlow::Continue(())
+                if self.is_complete(operation) && !operation.is_cut_short() =>
+            {
+                ControlFlow::Break(Ok(()))
+            }
             ControlFlow::Continue(()) => ControlFlow::Break(Err(Reason::TimedOut)),
         }
     }
 
-    /// Ends the run at once: drops every source in flight, oldest first, and names those never
-    /// started, where the iterator knows how many there can be.
-    pub(crate) fn end(
+    /// Goes to the end of the sweep under way, and of one more for what was woken meanwhile.
+    /// Returns whether it got there.
+    fn sweep_to_the_end(
         &mut self,
-        end: End,
+        mut last_sweep: bool,
+        budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
-        panics: &mut Panics,
-    ) {
-        self.stage = Stage::Ended(end);
-        self.deadlines.disarm();
-        panics.catch(|| self.ready.close());
-        let reason = end.err().unwrap_or(Reason::NotNeeded);
-        while let Some((id, rest)) = self
-            .in_flight
-            .stop_oldest(reason, panics, |source, panics| {
-                operation.stop(source, reason, panics)
-            })
-        {
-            panics.catch(|| operation.unfinished(id, rest));
-        }
-        if let Some(mut sources) = self.sources.take() {
-            let most = most_left::<K>(&sources);
-            for _ in 0..most {
-                let Some(Some((id, source))) = panics.catch(|| sources.next()) else {
-                    break;
-                };
-                let mut source = pin!(Some(source));
-                if let Some(source) = source.as_mut().as_pin_mut() {
-                    let rest = operation.stop(source, reason, panics);
-                    panics.catch(|| operation.unfinished(id, rest));
-                }
-                panics.catch(|| source.set(None));
+    ) -> ControlFlow<End, bool> {
+        loop {
+            self.go_on_sweeping(budget, operation)?;
+            if last_sweep || !self.ready.is_swept() {
+                return ControlFlow::Continue(self.ready.is_swept());
             }
-            panics.catch(|| drop(sources));
+            last_sweep = true;
+            self.stage = Stage::Closing { last_sweep };
+            self.ready.start_sweep();
         }
+    }
+
+    /// Brings every run in flight to its end. Returns whether all are there.
+    fn close_runs(
+        &mut self,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End, bool> {
+        while let Some(index) = self.in_flight.slots.oldest() {
+            if budget.is_spent() {
+                return ControlFlow::Continue(false);
+            }
+            self.close_slot(index, budget, operation)?;
+        }
+        ControlFlow::Continue(true)
     }
 
     /// After a panic: drops the source that panicked and accounts for it. Returns whether it was
@@ -617,7 +599,7 @@ where
         budget.spend();
         // Of two panics the first is told.
         let mut second = Panics::default();
-        if Self::survives(operation) {
+        if Self::are_runs(operation) {
             return true;
         }
         if let Some((id, ())) = self.in_flight.slots.remove(index, &mut second, |_, _| ()) {
@@ -626,17 +608,11 @@ where
         true
     }
 
-    fn survives<O: Operation<K, F, H>>(_: &O) -> bool {
-        O::SOURCES_SURVIVE_PANICS
+    fn are_runs<O: Operation<K, F, H>>(_: &O) -> bool {
+        O::SOURCES_ARE_RUNS
     }
 }
 
-/// How many sources an iterator may still have, or none if it does not know. More than memory can
-/// hold is not known either: such lists were never meant to come to their end.
-fn most_left<K>(sources: &impl Iterator) -> usize {
-    let most_named = isize::MAX as usize / size_of::<K>().max(1);
-    match sources.size_hint().1 {
-        Some(most) if most <= most_named => most,
-        _ => 0,
-    }
+fn is_exhausted(sources: &impl Iterator) -> bool {
+    sources.size_hint().1 == Some(0)
 }

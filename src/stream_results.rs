@@ -80,6 +80,9 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 /// assert_eq!(sum, 328_350);
 /// ```
 ///
+/// The type of `sources` is part of the driver's type. A list that borrows, and gives an iterator
+/// that does not, has to be passed as that iterator for a driver that is to be `'static`.
+///
 /// # Errors
 ///
 /// [`Reason::ReceiverClosed`], [`Reason::Cancelled`], and [`Reason::TimedOut`] where there is a
@@ -255,7 +258,7 @@ where
         };
         let budget = &mut Budget::new();
         let end = std::task::ready!(this.run.poll(cx, this.signals, budget, &mut stream));
-        let (delivered, undelivered) = this.delivery.finish();
+        let (delivered, undelivered) = this.delivery.report();
         let streamed = Streamed {
             delivered,
             undelivered,
@@ -361,12 +364,20 @@ where
         gone.then_some(Reason::ReceiverClosed)
     }
 
-    fn flush(&mut self, ready: &Ready) -> ControlFlow<End> {
-        stop_if_gone(self.delivery.as_mut().flush(ready))
+    fn flush(&mut self, ready: &Ready, budget: &mut Budget) -> ControlFlow<End> {
+        stop_if_gone(self.delivery.as_mut().flush(ready, budget))
+    }
+
+    fn can_flush(&self) -> bool {
+        self.delivery.can_flush()
     }
 
     fn waiting(&self) -> usize {
         self.delivery.waiting()
+    }
+
+    fn ended(&mut self, panics: &mut Panics) {
+        self.delivery.as_mut().finish(panics);
     }
 }
 

@@ -2,14 +2,31 @@
 
 mod common;
 
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
 use common::{NEVER, Task, polls, ready, source, sources};
-use futures_aggregate::{fetch_and_aggregate, process_batch, stream_results};
+use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
 
 /// More sources than one poll of a run may poll.
 const MANY: usize = 5000;
 
 /// No poll of a run polls more sources than this.
 const BOUND: usize = 1000;
+
+/// As many sources as one poll of a run may poll, so that it has nothing left for anything else.
+const ALL_OF_ONE_POLL: usize = 256;
+
+/// Polls until the run has ended, for as long as a run that never ends would show it.
+fn finish_within<F: Future>(task: &mut Task<F>, limit: Duration) -> F::Output {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if let Poll::Ready(output) = task.poll() {
+            return output;
+        }
+    }
+    panic!("still running after {limit:?}");
+}
 
 #[test]
 fn starting_many_sources_yields_in_between() {
@@ -153,6 +170,159 @@ fn stream_of_many_ready_sources_yields_in_between() {
     let (sender, receiver) = async_channel::unbounded();
     let list = (0..MANY).map(|id| (id, ready(Ok(0))));
     let mut task = Task::new(stream_results(list, sender));
+    assert!(task.poll().is_pending());
+    assert!(receiver.len() <= BOUND);
+    assert_eq!(task.finish().unwrap().delivered, MANY);
+}
+
+#[test]
+fn timeouts_of_sources_hold_while_others_spend_the_whole_budget() {
+    for busy in [ALL_OF_ONE_POLL, ALL_OF_ONE_POLL + 1, 4 * ALL_OF_ONE_POLL] {
+        let (handles, list) = sources(busy);
+        handles.iter().for_each(common::Handle::never_rests);
+        let run = fetch_and_aggregate(list, NEVER).source_timeout(Duration::from_millis(20));
+        let aggregate = finish_within(&mut Task::new(run), Duration::from_secs(20)).unwrap();
+        assert_eq!(aggregate.errors.len(), busy);
+    }
+}
+
+#[test]
+fn timeouts_of_batches_hold_while_others_spend_the_whole_budget() {
+    for in_each in [1, ALL_OF_ONE_POLL] {
+        let (handles, list) = sources(ALL_OF_ONE_POLL);
+        handles.iter().for_each(common::Handle::never_rests);
+        let mut list = list.into_iter();
+        let batches: Vec<Vec<_>> = (0..ALL_OF_ONE_POLL / in_each)
+            .map(|_| list.by_ref().take(in_each).collect())
+            .collect();
+        let run = process_batch(batches).batch_timeout(Duration::from_millis(20));
+        let outcomes = finish_within(&mut Task::new(run), Duration::from_secs(20)).unwrap();
+        assert!(outcomes.iter().all(Result::is_err));
+    }
+}
+
+#[test]
+fn batch_that_spends_the_whole_budget_does_not_keep_another_from_being_started() {
+    let (handles, list) = sources(ALL_OF_ONE_POLL + 1);
+    handles.iter().for_each(common::Handle::never_rests);
+    let (last, future) = source();
+    let run = process_batch([list, vec![(9999, future)]]).source_concurrency(ALL_OF_ONE_POLL);
+    let mut task = Task::new(run);
+    for _ in 0..100 {
+        assert!(task.poll().is_pending());
+    }
+    assert!(last.polls() > 0);
+}
+
+#[test]
+fn batch_that_is_left_one_poll_at_a_time_starts_all_its_sources_and_polls_them() {
+    let (handles, mut list) = sources(ALL_OF_ONE_POLL - 1 + 300);
+    handles.iter().for_each(common::Handle::never_rests);
+    let second = list.split_off(ALL_OF_ONE_POLL - 1);
+    let mut task = Task::new(process_batch([list, second]));
+    for _ in 0..2000 {
+        assert!(task.poll().is_pending());
+    }
+    let polls = polls(&handles[ALL_OF_ONE_POLL - 1..]);
+    assert!(polls.iter().all(|&polls| polls > 1), "{polls:?}");
+}
+
+#[test]
+fn source_woken_before_the_deadline_is_heard_even_if_its_turn_in_a_long_sweep_has_passed() {
+    let (handles, list) = sources(4 * ALL_OF_ONE_POLL);
+    let (deadline, timer) = source();
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
+    assert!(task.settle().is_pending());
+    handles.iter().for_each(common::Handle::wake);
+    assert!(task.poll().is_pending());
+    assert_eq!(handles[0].polls(), 2);
+    handles[0].answer(Ok(1));
+    deadline.answer(Ok(0));
+    assert_eq!(task.finish().unwrap_err().partial.results, [(0, 1)]);
+}
+
+#[test]
+fn results_beat_the_deadline_of_the_whole_in_a_batch_that_one_poll_cannot_reach() {
+    let (handles, list) = sources(MANY);
+    let (deadline, timer) = source();
+    let mut task = Task::new(process_batch([list]).expire_on(timer));
+    assert!(task.settle().is_pending());
+    for handle in &handles {
+        handle.answer(Ok(1));
+    }
+    deadline.answer(Ok(0));
+    let outcomes = task.finish().unwrap();
+    assert_eq!(outcomes[0].as_ref().unwrap().results.len(), MANY);
+
+    let (handles, list) = sources(MANY);
+    let (deadline, timer) = source();
+    let mut task = Task::new(process_batch([list]).expire_on(timer));
+    assert!(task.settle().is_pending());
+    for handle in &handles[1..] {
+        handle.answer(Ok(1));
+    }
+    deadline.answer(Ok(0));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    let batch = interrupted.partial[0].as_ref().unwrap_err();
+    assert_eq!(batch.reason, Reason::TimedOut);
+    assert_eq!(batch.partial.results.len(), MANY - 1);
+    assert_eq!(batch.partial.unfinished, [0]);
+}
+
+#[test]
+fn results_beat_the_timeout_of_a_batch_that_one_poll_cannot_reach() {
+    let (handles, list) = sources(MANY);
+    let timeout = Duration::from_millis(300);
+    let run = process_batch([list])
+        .batch_timeout(timeout)
+        .source_concurrency(MANY);
+    let mut task = Task::new(run);
+    let started = Instant::now();
+    assert!(task.settle().is_pending());
+    for handle in &handles {
+        handle.answer(Ok(1));
+    }
+    while started.elapsed() < timeout {
+        std::hint::spin_loop();
+    }
+    let outcomes = task.finish().unwrap();
+    assert_eq!(outcomes[0].as_ref().unwrap().results.len(), MANY);
+}
+
+#[test]
+fn list_that_ends_with_the_budget_needs_no_other_poll_to_be_complete() {
+    for len in ALL_OF_ONE_POLL - 1..ALL_OF_ONE_POLL + 1 {
+        let list = (0..len).map(|id| (id, ready(Ok(0))));
+        let mut task = Task::new(fetch_and_aggregate(list, Duration::ZERO));
+        let Poll::Ready(Ok(aggregate)) = task.poll() else {
+            panic!("every source has answered");
+        };
+        assert_eq!(aggregate.results.len(), len);
+    }
+}
+
+#[test]
+fn outcomes_in_line_are_delivered_over_several_polls() {
+    let (sender, receiver) = async_channel::bounded(1);
+    let list = (0..MANY).map(|id| (id, ready(Ok(0))));
+    let mut task = Task::new(stream_results(list, sender));
+    assert!(task.settle().is_pending());
+    let mut received = 0;
+    while received < MANY {
+        received += receiver.try_recv().into_iter().count();
+        let _ = task.poll();
+    }
+    assert_eq!(received, MANY);
+    assert!(receiver.is_closed());
+
+    // A channel of others that has room for all at once.
+    let (sender, receiver) = async_channel::bounded(MANY);
+    (0..MANY).for_each(|id| sender.try_send((id, Ok(0))).unwrap());
+    let list = (0..MANY).map(|id| (id, ready(Ok(0))));
+    let mut task = Task::new(stream_results(list, sender));
+    assert!(task.settle().is_pending());
+    while receiver.try_recv().is_ok() {}
     assert!(task.poll().is_pending());
     assert!(receiver.len() <= BOUND);
     assert_eq!(task.finish().unwrap().delivered, MANY);

@@ -6,11 +6,20 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use common::{NEVER, Task, alive, ready, source, sources};
 use futures::future::FusedFuture;
 use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
+
+/// A task that panics when it is woken.
+struct PanickingTask;
+
+impl Wake for PanickingTask {
+    fn wake(self: Arc<Self>) {
+        panic!("wake");
+    }
+}
 
 /// Settles a task that is expected to panic. Returns what the panic said.
 fn panic_of<F: Future>(task: &mut Task<F>) -> String {
@@ -191,7 +200,7 @@ fn list_that_panics_while_it_is_drained_loses_no_source_before_it() {
 }
 
 #[test]
-fn signal_that_panics_is_not_polled_again_unless_it_is_woken() {
+fn signal_that_panics_is_not_polled_again() {
     let (handles, list) = sources(1);
     let (cancel, signal) = source();
     cancel.on_poll(|_| panic!("signal"));
@@ -201,6 +210,98 @@ fn signal_that_panics_is_not_polled_again_unless_it_is_woken() {
     handles[0].answer(Ok(1));
     assert_eq!(task.finish().unwrap().results, [(0, 1)]);
     assert_eq!(cancel.polls(), 1);
+}
+
+#[test]
+fn signal_whose_drop_panics_ends_the_run_and_keeps_no_other_alive() {
+    for (fires, reason) in [(0, Reason::Cancelled), (1, Reason::TimedOut)] {
+        let (handles, list) = sources(1);
+        let (signals, mut futures) = sources(2);
+        let (timer, cancel) = (futures.remove(1).1, futures.remove(0).1);
+        signals[0].on_drop(|| panic!("signal"));
+        let run = fetch_and_aggregate(list, NEVER)
+            .cancel_on(cancel)
+            .expire_on(timer);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        signals[fires].answer(Ok(0));
+        assert_eq!(panic_of(&mut task), "signal");
+        assert_eq!((alive(&signals), alive(&handles)), (0, 0));
+        assert_eq!(task.finish().unwrap_err().reason, reason);
+    }
+}
+
+#[test]
+fn list_whose_length_panics_is_named_as_far_as_it_was_started() {
+    struct Odd(std::vec::IntoIter<(usize, common::Source)>);
+    impl Iterator for Odd {
+        type Item = (usize, common::Source);
+        fn next(&mut self) -> Option<Self::Item> {
+            self.0.next()
+        }
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            panic!("length")
+        }
+    }
+    let (handles, list) = sources(3);
+    let (cancel, signal) = source();
+    let run = process_batch([Odd(list.into_iter())])
+        .source_concurrency(1)
+        .cancel_on(signal);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    cancel.answer(Ok(0));
+    assert_eq!(panic_of(&mut task), "length");
+    let outcomes = task.finish().unwrap_err().partial;
+    assert_eq!(outcomes[0].as_ref().unwrap_err().partial.unfinished, [0]);
+    assert_eq!(alive(&handles), 0);
+}
+
+/// A receiver that waits, and whose task panics when it is woken.
+#[test]
+fn receiver_whose_waker_panics_costs_the_driver_one_panic_and_nothing_else() {
+    for ending in ["sent", "sent when there was room", "closed"] {
+        let (handles, list) = sources(3);
+        let (cancel, signal) = source();
+        let (sender, receiver) = async_channel::bounded(1);
+        let mut task = Task::new(stream_results(list, sender).cancel_on(signal));
+        assert!(task.settle().is_pending());
+        let mut received = 0;
+        if ending == "sent when there was room" {
+            handles[0].answer(Ok(0));
+            handles[1].answer(Ok(1));
+            assert!(task.settle().is_pending());
+            received += receiver.try_recv().into_iter().count();
+        }
+        let mut waiting = Box::pin(receiver.recv());
+        let panicking = Waker::from(Arc::new(PanickingTask));
+        let poll = waiting.as_mut().poll(&mut Context::from_waker(&panicking));
+        assert!(poll.is_pending());
+        match ending {
+            "sent" => handles[0].answer(Ok(0)),
+            "closed" => cancel.answer(Ok(0)),
+            _ => {}
+        }
+        assert_eq!(panic_of(&mut task), "wake");
+        drop(waiting);
+        if ending == "closed" {
+            assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1, 2]);
+            continue;
+        }
+        for handle in &handles {
+            if handle.is_alive() {
+                handle.answer(Ok(2));
+            }
+        }
+        let streamed = loop {
+            if let Poll::Ready(streamed) = task.settle() {
+                break streamed.unwrap();
+            }
+            received += receiver.try_recv().into_iter().count();
+        };
+        received += std::iter::from_fn(|| receiver.try_recv().ok()).count();
+        assert_eq!((streamed.delivered, received), (3, 3), "{ending}");
+    }
 }
 
 #[test]
@@ -229,15 +330,9 @@ fn polling_after_completion_panics_with_a_hint() {
 
 #[test]
 fn task_waker_that_panics_loses_no_wake() {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("wake");
-        }
-    }
     let (handles, list) = sources(2);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
-    let panicking = Waker::from(Arc::new(Panics));
+    let panicking = Waker::from(Arc::new(PanickingTask));
     assert!(task.poll_with(&panicking).is_pending());
     let woken = catch_unwind(AssertUnwindSafe(|| handles[0].answer(Ok(1))));
     assert_eq!(text(&*woken.unwrap_err()), "wake");

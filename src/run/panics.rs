@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// The first panic of several steps that must all be taken.
 #[derive(Default)]
-pub(crate) struct Panics {
+pub struct Panics {
     first: Option<Box<dyn Any + Send>>,
 }
 
@@ -23,15 +23,26 @@ impl Panics {
 
     /// Keeps a panic, unless there was one before.
     pub(crate) fn note(&mut self, payload: Box<dyn Any + Send>) {
-        self.first.get_or_insert(payload);
+        match self.first {
+            None => self.first = Some(payload),
+            Some(_) => discard(payload),
+        }
     }
 
     /// Goes on with the first panic, if there was one, unless the thread is panicking already.
     pub(crate) fn resume(self) {
         match self.first {
             Some(payload) if !std::thread::panicking() => resume_unwind(payload),
-            _ => {}
+            Some(payload) => discard(payload),
+            None => {}
         }
+    }
+}
+
+/// Drops what a panic carried, which may panic as well.
+pub(super) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(worse);
     }
 }
 

@@ -6,7 +6,7 @@
 //! 2. Whoever takes bits goes the other way, from the root down, and takes whole words. A bit set
 //!    behind it finds an empty word and climbs again; one set before it is found.
 //! 3. The tree grows by segments of twice the size, each under a root bit of its own, so that no
-//!    word ever moves and wakers need no lock.
+//!    word ever moves and no waker has to wait for the tree to grow.
 //! 4. While the run is polled, and for ever once it has ended, a bit of the root word that belongs
 //!    to nobody keeps it from being empty: the task is not woken for what the poll will see when
 //!    it ends, nor for a run that is gone.
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
+use super::panics::discard;
 use super::task::Task;
 
 /// Slots under one word, and words under one word.
@@ -301,7 +302,11 @@ impl Wake for FlagWaker {
         match self.flag {
             // One thread runs all timers of the process: a task's waker that panics there must
             // not end them.
-            Flag::Timer => drop(catch_unwind(AssertUnwindSafe(wake))),
+            Flag::Timer => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(wake)) {
+                    discard(payload);
+                }
+            }
             _ => wake(),
         }
     }

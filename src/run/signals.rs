@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
+use super::panics::Panics;
 use super::ready::{Flag, Ready};
 
 /// A signal that never comes: what stands where neither `cancel_on` nor `expire_on` was called.
@@ -60,10 +61,10 @@ impl<C, X> Signals<C, X> {
     }
 
     /// Drops the signals.
-    pub(crate) fn clear(self: Pin<&mut Self>) {
+    pub(crate) fn clear(self: Pin<&mut Self>, panics: &mut Panics) {
         let this = self.project();
-        this.cancel.clear();
-        this.expire.clear();
+        panics.catch(|| this.cancel.clear());
+        panics.catch(|| this.expire.clear());
     }
 }
 
@@ -84,21 +85,29 @@ impl<C, X> fmt::Debug for Signals<C, X> {
 }
 
 pin_project! {
-    /// A future beside the sources, polled when it is new and then only when it was woken.
+    /// A future beside the sources, polled when it is new and then only when it was woken. Once it
+    /// has completed, or panicked, it is idle: never polled again, and dropped with the rest.
     pub(crate) struct Watch<S> {
         #[pin]
         future: Option<S>,
-        // Whether the future was polled, and so has a waker to wake.
-        polled: bool,
+        state: State,
         waker: Option<Waker>,
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    /// Polled, and so to be woken.
+    Waiting,
+    Idle,
 }
 
 impl<S> Watch<S> {
     pub(crate) fn idle() -> Self {
         Self {
             future: None,
-            polled: false,
+            state: State::Idle,
             waker: None,
         }
     }
@@ -106,22 +115,24 @@ impl<S> Watch<S> {
     pub(crate) fn new(future: S) -> Self {
         Self {
             future: Some(future),
-            ..Self::idle()
+            state: State::New,
+            waker: None,
         }
     }
 
     pub(crate) fn set(self: Pin<&mut Self>, future: S) {
         let mut this = self.project();
-        *this.polled = false;
         this.future.set(Some(future));
+        *this.state = State::New;
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.future.is_none()
+        self.state == State::Idle
     }
 
     pub(crate) fn clear(self: Pin<&mut Self>) {
         let mut this = self.project();
+        *this.state = State::Idle;
         *this.waker = None;
         this.future.set(None);
     }
@@ -135,39 +146,44 @@ impl<S> Watch<S> {
 }
 
 impl<S: Future> Watch<S> {
-    /// Polls the future if it is new or was woken, and drops it once it has completed.
+    /// Polls the future if it is new or was woken.
     pub(crate) fn poll(self: Pin<&mut Self>, ready: &Ready, flag: Flag) -> Poll<S::Output> {
-        let mut this = self.project();
         // The flag comes down before the poll, so that a wake during the poll is not lost, and
         // even if there is nothing to poll, so that a late wake does not keep the run busy.
         let woken = ready.take_flag(flag);
-        let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Pending;
-        };
-        if *this.polled && !woken {
+        let this = self.project();
+        if *this.state == State::Idle || (*this.state == State::Waiting && !woken) {
             return Poll::Pending;
         }
-        *this.polled = true;
         let waker = this.waker.get_or_insert_with(|| ready.flag_waker(flag));
-        let poll = future.poll(&mut Context::from_waker(waker));
-        if poll.is_ready() {
-            this.future.set(None);
-        }
-        poll
+        poll_once(this.future, this.state, waker)
     }
 
     /// Polls the future although nobody woke it, and nobody is to be woken.
     pub(crate) fn poll_now(self: Pin<&mut Self>) -> Poll<S::Output> {
-        let mut this = self.project();
-        let Some(future) = this.future.as_mut().as_pin_mut() else {
+        let this = self.project();
+        if *this.state == State::Idle {
             return Poll::Pending;
-        };
-        let poll = future.poll(&mut Context::from_waker(Waker::noop()));
-        if poll.is_ready() {
-            this.future.set(None);
         }
-        poll
+        poll_once(this.future, this.state, Waker::noop())
     }
+}
+
+fn poll_once<S: Future>(
+    future: Pin<&mut Option<S>>,
+    state: &mut State,
+    waker: &Waker,
+) -> Poll<S::Output> {
+    let Some(future) = future.as_pin_mut() else {
+        return Poll::Pending;
+    };
+    // It stays idle if the poll panics.
+    *state = State::Idle;
+    let poll = future.poll(&mut Context::from_waker(waker));
+    if poll.is_pending() {
+        *state = State::Waiting;
+    }
+    poll
 }
 
 pin_project! {

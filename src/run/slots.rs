@@ -98,13 +98,8 @@ impl<K, F> Slots<K, F> {
         self.slots[index].id.as_ref()
     }
 
-    /// Whether there is a source in the slot. A waker that was kept from an earlier source can
-    /// wake a slot that has none.
-    pub(crate) fn is_occupied(&self, index: usize) -> bool {
-        self.slots[index].id.is_some()
-    }
-
-    /// Lets `poll` poll the source in the slot, with the slot's own waker.
+    /// Lets `poll` poll the source in the slot, with the slot's own waker. A slot without a source,
+    /// which a waker kept from an earlier one can wake, is pending.
     pub(crate) fn poll<R>(
         &mut self,
         index: usize,
@@ -161,6 +156,12 @@ impl<K, F> Slots<K, F> {
             *slot.deadline = Some(deadline);
             next = *slot.older;
         }
+    }
+
+    /// The source that was started first, if its deadline is not after `due`.
+    pub(crate) fn late(&self, due: Instant) -> Option<usize> {
+        self.next_deadline().filter(|deadline| *deadline <= due)?;
+        self.oldest()
     }
 
     /// The deadline that comes first.

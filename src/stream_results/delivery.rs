@@ -9,10 +9,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-use async_channel::{SendError, Sender, TrySendError};
+use async_channel::{SendError, Sender};
 use pin_project_lite::pin_project;
 
-use crate::run::{Flag, Ready, Watch};
+use crate::run::{Budget, Flag, Panics, Ready, Watch};
 
 /// The receiver is gone.
 pub struct Gone;
@@ -25,8 +25,11 @@ pub trait Deliver<O> {
     /// Hands an outcome over, or puts it in line.
     fn deliver(self: Pin<&mut Self>, outcome: O) -> Result<(), Gone>;
 
-    /// Hands over what is in line, as far as there is room.
-    fn flush(self: Pin<&mut Self>, ready: &Ready) -> Result<(), Gone>;
+    /// Hands over what is in line, as far as there is room, each out of `budget`.
+    fn flush(self: Pin<&mut Self>, ready: &Ready, budget: &mut Budget) -> Result<(), Gone>;
+
+    /// Whether there are outcomes in line although none waits for room.
+    fn can_flush(&self) -> bool;
 
     /// Whether the receiver is gone, even if there is nothing to hand over.
     fn is_receiver_gone(self: Pin<&mut Self>, ready: &Ready) -> bool;
@@ -34,8 +37,11 @@ pub trait Deliver<O> {
     /// How many outcomes are in line.
     fn waiting(&self) -> usize;
 
-    /// Lets go of the channel. Returns how many outcomes were delivered, and those that were not.
-    fn finish(self: Pin<&mut Self>) -> (usize, Vec<O>);
+    /// Lets go of the channel, and takes back what was not delivered.
+    fn finish(self: Pin<&mut Self>, panics: &mut Panics);
+
+    /// After that: how many outcomes were delivered, and those that were not.
+    fn report(self: Pin<&mut Self>) -> (usize, Vec<O>);
 }
 
 /// What delivers the outcomes of a run into `sender`.
@@ -82,41 +88,37 @@ where
 {
     fn deliver(self: Pin<&mut Self>, outcome: O) -> Result<(), Gone> {
         let this = self.project();
-        match this.sender {
-            Some(sender) if this.parked.is_idle() && this.line.is_empty() => {
-                match sender.try_send(outcome) {
-                    Ok(()) => {
-                        *this.delivered += 1;
-                        Ok(())
-                    }
-                    Err(TrySendError::Full(outcome)) => {
-                        this.line.push_back(outcome);
-                        Ok(())
-                    }
-                    Err(TrySendError::Closed(outcome)) => {
-                        this.line.push_back(outcome);
-                        Err(Gone)
-                    }
-                }
-            }
-            _ => {
-                this.line.push_back(outcome);
-                Ok(())
-            }
-        }
+        let may_overtake = !this.parked.is_idle() || !this.line.is_empty();
+        let Some(sender) = this.sender.as_ref().filter(|_| !may_overtake) else {
+            this.line.push_back(outcome);
+            return Ok(());
+        };
+        // Counted before, because a receiver whose waker panics has got the outcome all the same.
+        *this.delivered += 1;
+        let Err(error) = sender.try_send(outcome) else {
+            return Ok(());
+        };
+        *this.delivered -= 1;
+        let gone = error.is_closed();
+        this.line.push_back(error.into_inner());
+        if gone { Err(Gone) } else { Ok(()) }
     }
 
-    fn flush(self: Pin<&mut Self>, ready: &Ready) -> Result<(), Gone> {
+    fn flush(self: Pin<&mut Self>, ready: &Ready, budget: &mut Budget) -> Result<(), Gone> {
         let mut this = self.project();
         loop {
-            match this.parked.as_mut().poll(ready, Flag::Room) {
-                Poll::Ready(Ok(())) => *this.delivered += 1,
-                Poll::Ready(Err(SendError(outcome))) => {
-                    this.line.push_front(outcome);
-                    return Err(Gone);
-                }
-                Poll::Pending if !this.parked.is_idle() => return Ok(()),
-                Poll::Pending => {}
+            // Counted before, for the same reason.
+            *this.delivered += 1;
+            let parked = this.parked.as_mut().poll(ready, Flag::Room);
+            if !matches!(parked, Poll::Ready(Ok(()))) {
+                *this.delivered -= 1;
+            }
+            if let Poll::Ready(Err(SendError(outcome))) = parked {
+                this.line.push_front(outcome);
+                return Err(Gone);
+            }
+            if !this.parked.is_idle() || budget.is_spent() {
+                return Ok(());
             }
             let (Some(sender), Some(outcome)) = (this.sender.as_ref(), this.line.pop_front())
             else {
@@ -125,7 +127,12 @@ where
             // A new send tries at once, and parks only if there is no room.
             let send = (this.send)(sender.clone(), outcome);
             this.parked.as_mut().set(send);
+            budget.spend();
         }
+    }
+
+    fn can_flush(&self) -> bool {
+        self.parked.is_idle() && !self.line.is_empty()
     }
 
     fn is_receiver_gone(self: Pin<&mut Self>, ready: &Ready) -> bool {
@@ -139,29 +146,32 @@ where
         usize::from(!self.parked.is_idle()) + self.line.len()
     }
 
-    fn finish(self: Pin<&mut Self>) -> (usize, Vec<O>) {
+    fn finish(self: Pin<&mut Self>, panics: &mut Panics) {
         let mut this = self.project();
-        this.receiver.clear();
-        let mut undelivered = Vec::with_capacity(this.line.len() + 1);
-        let mut parked = this.parked.as_mut().poll_now();
+        panics.catch(|| this.receiver.clear());
+        let mut parked = panics.catch(|| this.parked.as_mut().poll_now());
         if let Some(sender) = this.sender.take() {
             // Where nobody else sends, closing takes nothing from anybody, and makes the parked
             // send give its outcome back.
             let own = 1 + usize::from(!this.parked.is_idle());
             if sender.sender_count() == own {
-                sender.close();
-                if parked.is_pending() {
-                    parked = this.parked.as_mut().poll_now();
+                panics.catch(|| sender.close());
+                if !this.parked.is_idle() {
+                    parked = panics.catch(|| this.parked.as_mut().poll_now());
                 }
             }
+            panics.catch(|| drop(sender));
         }
         match parked {
-            Poll::Ready(Ok(())) => *this.delivered += 1,
-            Poll::Ready(Err(SendError(outcome))) => undelivered.push(outcome),
-            Poll::Pending => {}
+            Some(Poll::Ready(Ok(()))) => *this.delivered += 1,
+            Some(Poll::Ready(Err(SendError(outcome)))) => this.line.push_front(outcome),
+            Some(Poll::Pending) | None => {}
         }
-        this.parked.clear();
-        undelivered.extend(this.line.drain(..));
-        (*this.delivered, undelivered)
+        panics.catch(|| this.parked.clear());
+    }
+
+    fn report(self: Pin<&mut Self>) -> (usize, Vec<O>) {
+        let this = self.project();
+        (*this.delivered, std::mem::take(this.line).into())
     }
 }
