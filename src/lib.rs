@@ -39,6 +39,13 @@
 //! # });
 //! ```
 //!
+//! # Operations inside other combinators
+//!
+//! An operation is a plain future: spawn it, box it, select on it. The compiler has one limit:
+//! inside an `async` block that is spawned, an operation whose list *borrows* through a closure
+//! cannot be handed to `join` directly, because `join` stores the output by way of a projection
+//! that the check for `Send` does not see through. `async { operation.await }` can.
+//!
 //! # When not to use this
 //!
 //! - For two or three futures of different types: `join!` and `select!` are simpler.

@@ -100,7 +100,12 @@ fn async_blocks_around_operations_are_spawnable() {
         .await;
         let (sender, receiver) = async_channel::bounded(2);
         let streamed = stream_results(hosts.iter().map(|host| (host, ask(host, 80))), sender).await;
+        // As the documentation says, `join` takes it in an async block of its own.
+        let joined = fetch_and_aggregate(hosts.iter().map(|host| (host, ask(host, 80))), NEVER);
+        #[allow(clippy::redundant_async_block)]
+        let (joined, ()) = futures::future::join(async { joined.await }, ready(())).await;
         let counts = [
+            joined.unwrap().results.len(),
             fetched.unwrap().results.len(),
             batches.unwrap().len(),
             streamed.unwrap().delivered,
@@ -108,7 +113,7 @@ fn async_blocks_around_operations_are_spawnable() {
         ];
         let _ = done.send(counts).await;
     });
-    assert_eq!(all_done.recv_blocking(), Ok([2, 2, 2, 2]));
+    assert_eq!(all_done.recv_blocking(), Ok([2, 2, 2, 2, 2]));
 }
 
 #[test]

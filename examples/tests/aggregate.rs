@@ -89,6 +89,43 @@ fn given_urls_are_fetched_and_all_answers_are_a_success() {
 }
 
 #[test]
+fn machine_without_certificates_can_fetch_from_servers_of_its_own() {
+    let output = Command::new(env!("CARGO_BIN_EXE_aggregate"))
+        .args(["--timeout", "300ms"])
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .output()
+        .unwrap();
+    assert!(line(&output, "fast").contains("200"));
+}
+
+/// A reader so slow that the pipe is full, and the time up, before it has seen anything.
+#[test]
+fn streaming_to_a_slow_reader_shows_every_source() {
+    // Long enough that the lines are more than a pipe holds.
+    let path = "x".repeat(2000);
+    let urls: Vec<_> = (0..100)
+        .map(|id| format!("http://127.0.0.1:1/{id}/{path}"))
+        .collect();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_aggregate"))
+        .args(["--stream", "--timeout", "300ms"])
+        .args(&urls)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What is shown is the same without this wait; with it the time is up while the pipe is full.
+    thread::sleep(std::time::Duration::from_secs(1));
+    let mut output = String::new();
+    let mut pipe = program.stdout.take().unwrap();
+    pipe.read_to_string(&mut output).unwrap();
+    for url in &urls {
+        assert!(output.contains(&format!("{url} ")), "no line about {url}");
+    }
+    assert!(output.contains("0 answered, 100 failed, 0 unfinished"));
+    assert!(program.wait().unwrap().code().is_some());
+}
+
+#[test]
 fn bad_arguments_are_refused_with_what_would_be_right() {
     for (arguments, says) in [
         (&["--concurrency", "0"][..], "at least 1"),

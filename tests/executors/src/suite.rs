@@ -12,10 +12,11 @@ use crate::{Executor, LocalExecutor};
 
 /// Checks every promise on an executor.
 pub fn conforms<X: Executor>(executor: &X) {
-    let promises: [(&str, fn(&X)); 11] = [
+    let promises: [(&str, fn(&X)); 12] = [
         ("sources run concurrently", sources_run_concurrently),
         ("batches run concurrently", batches_run_concurrently),
         ("streams run concurrently", streams_run_concurrently),
+        ("sources need not be Send", sources_need_not_be_send),
         (
             "a timeout keeps what is known",
             a_timeout_keeps_what_is_known,
@@ -130,6 +131,24 @@ fn streams_run_concurrently<X: Executor>(executor: &X) {
         received.sort_unstable();
         assert_eq!(received, [0, 1, 2, 3]);
     });
+}
+
+fn sources_need_not_be_send<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list = || {
+        (0..3).map(|id| {
+            let (id, source) = census.slow::<X>(id);
+            let local = Rc::new(id);
+            (id, async move { source.await.map(|_| local) })
+        })
+    };
+    let aggregate = executor.run(fetch_and_aggregate(list(), LONG)).unwrap();
+    assert_eq!(aggregate.results.len(), 3);
+    let outcomes = executor.run(process_batch([list(), list()])).unwrap();
+    assert!(outcomes.iter().all(Result::is_ok));
+    let (sender, receiver) = bounded(3);
+    let streamed = executor.run(stream_results(list(), sender)).unwrap();
+    assert_eq!((streamed.delivered, receiver.len()), (3, 3));
 }
 
 fn a_timeout_keeps_what_is_known<X: Executor>(executor: &X) {
@@ -252,7 +271,7 @@ fn many_runs_leave_nothing_behind<X: Executor>(executor: &X) {
         for round in 0..60 {
             let list: Vec<_> = (0..5).map(|id| census.hanging(id)).collect();
             let timeout = SHORT / 30;
-            match round % 4 {
+            match round % 5 {
                 0 => drop(fetch_and_aggregate(list, timeout).await),
                 1 => drop(process_batch([list]).batch_timeout(timeout).await),
                 2 => {
@@ -260,6 +279,10 @@ fn many_runs_leave_nothing_behind<X: Executor>(executor: &X) {
                     executor.spawn(async move {
                         drop(stream_results(list, sender).timeout(timeout).await);
                     });
+                }
+                3 => {
+                    let run = fetch_and_aggregate(list, LONG).cancel_on(X::sleep(timeout));
+                    assert_eq!(run.await.unwrap_err().reason, Reason::Cancelled);
                 }
                 _ => {
                     // The run loses against a timer, and is dropped.

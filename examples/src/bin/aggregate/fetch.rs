@@ -28,8 +28,17 @@ pub(crate) struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.error)?;
-        let mut cause = self.error.source();
+        Chain(&self.error).fmt(f)
+    }
+}
+
+/// An error with its causes.
+struct Chain<'a>(&'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
         while let Some(error) = cause {
             write!(f, ": {error}")?;
             cause = error.source();
@@ -51,15 +60,18 @@ pub(crate) fn client() -> io::Result<Client> {
     build(Client::builder())
 }
 
-/// A client that takes no proxy, which could not reach the servers of this machine.
+/// A client that takes no proxy, which could not reach the servers of this machine, and needs no
+/// certificates, as they speak plain HTTP.
 pub(crate) fn client_for_this_machine() -> io::Result<Client> {
-    build(Client::builder().no_proxy())
+    build(Client::builder().no_proxy().tls_certs_only([]))
 }
 
 fn build(builder: reqwest::ClientBuilder) -> io::Result<Client> {
     // An error says that there is a provider already, and any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    builder.build().map_err(io::Error::other)
+    builder
+        .build()
+        .map_err(|error| io::Error::other(Chain(&error).to_string()))
 }
 
 pub(crate) async fn fetch(client: Client, url: Url) -> Result<Page, Failure> {

@@ -16,7 +16,7 @@ use std::time::Instant;
 use args::{Args, Settings};
 use clap::Parser;
 use fetch::{Failure, Page, Target};
-use futures_aggregate::{fetch_and_aggregate, stream_results};
+use futures_aggregate::{Outcome, fetch_and_aggregate, stream_results};
 use report::Report;
 
 fn main() -> ExitCode {
@@ -28,7 +28,17 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    match run(args) {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let answer = runtime.block_on(run(args));
+    // A look-up of a name that blocks a thread must not keep the program alive.
+    runtime.shutdown_background();
+    match answer {
         Ok(Answer::Complete) => ExitCode::SUCCESS,
         Ok(Answer::Interrupted) => ExitCode::from(2),
         // Whoever reads the output has seen enough.
@@ -46,7 +56,6 @@ enum Answer {
     Interrupted,
 }
 
-#[tokio::main]
 async fn run(args: Args) -> io::Result<Answer> {
     let (targets, client) = if args.urls.is_empty() {
         (servers::start().await?, fetch::client_for_this_machine()?)
@@ -71,6 +80,13 @@ async fn run(args: Args) -> io::Result<Answer> {
     }
 }
 
+/// Completes when the user presses Ctrl-C. Where that cannot be heard it never does.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// Waits for all sources, then shows them.
 async fn aggregate<F>(
     sources: Vec<(Target, F)>,
@@ -84,7 +100,7 @@ where
     let answer = fetch_and_aggregate(sources, settings.timeout)
         .source_timeout(settings.source_timeout)
         .concurrency(settings.concurrency)
-        .cancel_on(tokio::signal::ctrl_c())
+        .cancel_on(interrupted())
         .await;
     let elapsed = started.elapsed();
 
@@ -126,27 +142,32 @@ where
         .timeout(settings.timeout)
         .source_timeout(settings.source_timeout)
         .concurrency(settings.concurrency)
-        .cancel_on(tokio::signal::ctrl_c());
+        .cancel_on(interrupted());
     let driver = tokio::spawn(driver);
 
     let (mut answered, mut failed) = (0, 0);
-    while let Ok((target, outcome)) = outcomes.recv().await {
-        match outcome {
-            Ok(page) => {
-                answered += 1;
-                report.answered(&target, &page)?;
-            }
-            Err(error) => {
-                failed += 1;
-                report.failed(&target, &error)?;
-            }
+    let mut show = |(target, outcome): Outcome<Target, Page, Failure>| match outcome {
+        Ok(page) => {
+            answered += 1;
+            report.answered(&target, &page)
         }
+        Err(error) => {
+            failed += 1;
+            report.failed(&target, &error)
+        }
+    };
+    while let Ok(outcome) = outcomes.recv().await {
+        show(outcome)?;
     }
     let answer = driver.await.map_err(io::Error::other)?;
     let elapsed = started.elapsed();
 
     let reason = answer.as_ref().err().map(|interrupted| interrupted.reason);
     let streamed = answer.unwrap_or_else(|interrupted| interrupted.into_partial());
+    // What came while this task was busy showing, and could not be handed over in time.
+    for outcome in streamed.undelivered {
+        show(outcome)?;
+    }
     for target in &streamed.unfinished {
         report.unfinished(target)?;
     }
