@@ -237,6 +237,15 @@ fn late_batch_keeps_its_partial_aggregate() {
 }
 
 #[test]
+fn batch_may_take_five_seconds_unless_told_otherwise() {
+    let (_, list) = sources(1);
+    let started = Instant::now();
+    let outcomes = block_on(process_batch([list])).unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(5));
+    assert_eq!(outcomes[0].as_ref().unwrap_err().reason, Reason::TimedOut);
+}
+
+#[test]
 fn batches_take_the_time_limit_of_the_whole_and_of_each_source() {
     let (_, list) = sources(1);
     let whole = block_on(process_batch([list]).timeout(SHORT)).unwrap_err();

@@ -1,0 +1,283 @@
+//! Hedged requests: when another attempt is made, whose answer counts, and what it may cost.
+
+mod common;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use common::{Handle, NEVER, Source, Task, alive, polls, sources};
+use futures::executor::block_on;
+use futures::future::FusedFuture;
+use futures_aggregate::{AttemptsFailed, HedgeBudget, fetch_and_aggregate, hedge, process_batch};
+
+/// Attempts that do what the test says.
+fn attempts(n: usize) -> (Vec<Handle>, impl FnMut(usize) -> Source) {
+    let (handles, list) = sources(n);
+    let mut sources: Vec<_> = list.into_iter().map(|(_, source)| Some(source)).collect();
+    let make = move |attempt: usize| sources[attempt].take().expect("an attempt is made once");
+    (handles, make)
+}
+
+/// Polls until `condition` holds, without any wake but those the clock brings.
+fn wait_for<F: Future>(task: &mut Task<F>, condition: impl Fn() -> bool) {
+    while !condition() {
+        if task.is_woken() {
+            assert!(task.poll().is_pending());
+        }
+    }
+}
+
+#[test]
+fn first_attempt_that_answers_is_the_only_one() {
+    let (handles, make) = attempts(3);
+    let mut task = Task::new(hedge(Duration::from_secs(60), 3, make));
+    assert!(task.settle().is_pending());
+    assert_eq!(polls(&handles), [1, 0, 0]);
+    handles[0].answer(Ok(7));
+    assert_eq!(task.finish(), Ok(7));
+    assert_eq!(polls(&handles), [2, 0, 0]);
+}
+
+#[test]
+fn nothing_happens_before_the_first_poll() {
+    let made = RefCell::new(0);
+    let hedge = hedge(Duration::ZERO, 3, |_| {
+        *made.borrow_mut() += 1;
+        std::future::ready(Ok::<_, ()>(1))
+    });
+    assert_eq!(made.take(), 0);
+    assert_eq!(block_on(hedge), Ok(1));
+    assert_eq!(made.take(), 1);
+}
+
+#[test]
+fn another_attempt_is_made_after_each_delay_without_an_answer() {
+    let delay = Duration::from_millis(20);
+    let (handles, make) = attempts(3);
+    let mut task = Task::new(hedge(delay, 3, make));
+    let started = Instant::now();
+    assert!(task.settle().is_pending());
+    for next in [1, 2] {
+        assert_eq!(handles[next].polls(), 0);
+        wait_for(&mut task, || handles[next].polls() > 0);
+        assert!(started.elapsed() >= delay * u32::try_from(next).unwrap());
+    }
+    assert_eq!(polls(&handles), [1, 1, 1]);
+    assert!(task.settle().is_pending());
+    assert!(!task.is_woken());
+}
+
+#[test]
+fn first_success_wins_and_drops_the_other_attempts() {
+    for winner in 0..3 {
+        let (handles, make) = attempts(3);
+        let mut task = Task::new(hedge(Duration::ZERO, 3, make));
+        assert!(task.settle().is_pending());
+        assert_eq!(polls(&handles), [1, 1, 1]);
+        handles[winner].answer(Ok(7));
+        assert_eq!(task.finish(), Ok(7));
+        assert_eq!(alive(&handles), 0);
+        assert!(task.future().is_terminated());
+        assert_eq!(task.wakers(), 0);
+    }
+}
+
+#[test]
+fn failure_starts_the_next_attempt_at_once() {
+    let (handles, make) = attempts(3);
+    let mut task = Task::new(hedge(NEVER, 3, make));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Err("first"));
+    assert!(task.poll().is_pending());
+    assert_eq!(polls(&handles), [2, 1, 0]);
+    assert!(!handles[0].is_alive());
+    handles[1].answer(Err("second"));
+    assert!(task.poll().is_pending());
+    assert_eq!(polls(&handles), [2, 2, 1]);
+    handles[2].answer(Ok(3));
+    assert_eq!(task.finish(), Ok(3));
+}
+
+#[test]
+fn delay_counts_from_the_attempt_that_was_started_last() {
+    let delay = Duration::from_millis(200);
+    let (handles, make) = attempts(3);
+    let mut task = Task::new(hedge(delay, 3, make));
+    let started = Instant::now();
+    assert!(task.settle().is_pending());
+    while started.elapsed() < delay / 2 {
+        std::hint::spin_loop();
+    }
+    handles[0].answer(Err("first"));
+    let second = Instant::now();
+    assert!(task.settle().is_pending());
+    wait_for(&mut task, || handles[2].polls() > 0);
+    assert!(second.elapsed() >= delay);
+}
+
+#[test]
+fn when_all_attempts_have_failed_all_errors_are_there() {
+    let (handles, make) = attempts(3);
+    let mut task = Task::new(hedge(Duration::ZERO, 3, make));
+    assert!(task.settle().is_pending());
+    handles[2].answer(Err("c"));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Err("a"));
+    assert!(task.settle().is_pending());
+    handles[1].answer(Err("b"));
+    let failed = task.finish().unwrap_err();
+    assert_eq!((failed.last, &failed.others[..]), ("b", &["c", "a"][..]));
+    assert_eq!(failed.to_string(), "all 3 attempts failed");
+}
+
+#[test]
+fn errors_of_attempts_are_the_causes_of_the_failure() {
+    let fails = |attempt| {
+        std::future::ready(Err::<(), _>(std::io::Error::other(format!(
+            "attempt {attempt}"
+        ))))
+    };
+    let failed: AttemptsFailed<_> = block_on(hedge(NEVER, 1, fails)).unwrap_err();
+    assert_eq!(failed.to_string(), "the only attempt failed");
+    let cause = std::error::Error::source(&failed).unwrap();
+    assert_eq!(cause.to_string(), "attempt 0");
+}
+
+#[test]
+fn dropping_a_hedge_drops_every_attempt() {
+    let (handles, make) = attempts(3);
+    let mut task = Task::new(hedge(Duration::ZERO, 3, make));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(alive(&handles), 0);
+    assert_eq!(task.wakers(), 0);
+}
+
+#[test]
+fn hedge_is_a_source_like_any_other() {
+    let (handles, make) = attempts(2);
+    let (others, more) = attempts(2);
+    let list = [
+        (0, hedge(Duration::ZERO, 2, make.boxed())),
+        (1, hedge(Duration::ZERO, 2, more.boxed())),
+    ];
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).quorum(1));
+    assert!(task.settle().is_pending());
+    handles[1].answer(Ok(7));
+    let aggregate = task.finish().unwrap();
+    assert_eq!(aggregate.results, [(0, 7)]);
+    assert_eq!(aggregate.unfinished, [1]);
+    assert_eq!(alive(&handles) + alive(&others), 0);
+
+    let (handles, make) = attempts(2);
+    let batch = [(0, hedge(Duration::ZERO, 2, make))];
+    let mut task = Task::new(process_batch([batch]));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Err("a"));
+    handles[1].answer(Err("b"));
+    let outcomes = task.finish().unwrap();
+    assert!(outcomes[0].as_ref().unwrap().errors[0].1.is_failed());
+}
+
+/// Closures of one type.
+trait Boxed {
+    fn boxed(self) -> Box<dyn FnMut(usize) -> Source>;
+}
+
+impl<M: FnMut(usize) -> Source + 'static> Boxed for M {
+    fn boxed(self) -> Box<dyn FnMut(usize) -> Source> {
+        Box::new(self)
+    }
+}
+
+#[test]
+fn hedge_without_attempts_is_refused_at_the_call() {
+    let refusal = catch_unwind(|| {
+        drop(hedge(NEVER, 0, |_| std::future::ready(Ok::<(), ()>(()))));
+    });
+    let payload = refusal.unwrap_err();
+    let message = payload.downcast_ref::<&str>().unwrap();
+    assert!(message.contains("0 attempts") && message.contains("at least 1"));
+}
+
+#[test]
+fn attempt_that_panics_unwinds_and_the_others_go_on() {
+    let (handles, make) = attempts(2);
+    handles[0].on_poll(|_| panic!("attempt 0"));
+    let mut task = Task::new(hedge(NEVER, 2, make));
+    assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+    assert!(!handles[0].is_alive());
+    assert!(task.settle().is_pending());
+    handles[1].answer(Ok(7));
+    assert_eq!(task.finish(), Ok(7));
+}
+
+/// How many attempts one hedge makes that fails.
+fn attempts_made(budget: &HedgeBudget, most: usize) -> usize {
+    let mut made = 0;
+    let fails = |_| {
+        made += 1;
+        std::future::ready(Err::<(), _>(()))
+    };
+    let failed = block_on(hedge(NEVER, most, fails).budget(budget)).unwrap_err();
+    assert_eq!(failed.others.len() + 1, made);
+    made
+}
+
+fn succeed(budget: &HedgeBudget) {
+    let succeeds = |_| std::future::ready(Ok::<_, ()>(()));
+    assert!(block_on(hedge(NEVER, 1, succeeds).budget(budget)).is_ok());
+}
+
+#[test]
+fn budget_allows_extra_attempts_while_more_than_half_of_it_is_there() {
+    let budget = HedgeBudget::new(10, 0.5);
+    // Four failures leave six tokens, the fifth leaves half.
+    assert_eq!(attempts_made(&budget, 4), 4);
+    assert_eq!(attempts_made(&budget, 4), 1);
+    assert!(!budget.allows());
+    succeed(&budget);
+    assert!(budget.allows());
+    assert_eq!(attempts_made(&budget, 4), 1);
+}
+
+#[test]
+fn budget_is_shared_by_its_clones_and_never_more_than_full() {
+    let budget = HedgeBudget::new(4, 1.0);
+    let clone = budget.clone();
+    (0..100).for_each(|_| succeed(&clone));
+    assert_eq!(attempts_made(&budget, 9), 2);
+    assert!(!clone.allows());
+}
+
+#[test]
+fn budget_refuses_attempts_that_the_delay_would_start() {
+    let budget = HedgeBudget::new(1, 0.001);
+    assert_eq!(attempts_made(&budget, 1), 1);
+    let (handles, make) = attempts(3);
+    let mut task = Task::new(hedge(Duration::ZERO, 3, make).budget(&budget));
+    assert!(task.settle().is_pending());
+    assert_eq!(polls(&handles), [1, 0, 0]);
+    handles[0].answer(Ok(7));
+    assert_eq!(task.finish(), Ok(7));
+}
+
+#[test]
+fn budgets_that_make_no_sense_are_refused() {
+    for (tokens, ratio, says) in [
+        (0, 0.1, "at least 1"),
+        (10, 0.0, "between 0.001"),
+        (10, -1.0, "between 0.001"),
+        (10, f64::NAN, "between 0.001"),
+        (10, f64::INFINITY, "between 0.001"),
+    ] {
+        let payload = catch_unwind(|| drop(HedgeBudget::new(tokens, ratio))).unwrap_err();
+        let message = payload.downcast_ref::<String>().cloned().or_else(|| {
+            payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+        });
+        assert!(message.unwrap().contains(says));
+    }
+}
