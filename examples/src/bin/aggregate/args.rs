@@ -1,5 +1,6 @@
 //! What the user asked for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -7,8 +8,9 @@ use reqwest::Url;
 
 /// Fetch many URLs at once, under a deadline, and say what became of each.
 ///
-/// Exits with 0 when every source has answered, failures included; with 2 when the run was
-/// interrupted by its deadline or by Ctrl-C; with 1 for bad arguments.
+/// Exits with 0 when every source has answered, failures included, or as many as were asked for;
+/// with 2 when the run was interrupted, by its deadline, by a failure or by Ctrl-C; with 1 for bad
+/// arguments.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Args {
@@ -27,6 +29,27 @@ pub(crate) struct Args {
     /// Sources in flight at the same time.
     #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
     concurrency: Option<usize>,
+
+    /// Stop as soon as this many sources have succeeded.
+    #[arg(long, value_name = "NUMBER", value_parser = at_least_one, conflicts_with = "stream")]
+    pub(crate) quorum: Option<usize>,
+
+    /// Stop at the first failure.
+    #[arg(long, conflicts_with = "stream")]
+    pub(crate) fail_fast: bool,
+
+    /// Ask a source a second time when it has not answered for this long, and take what comes
+    /// first.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) hedge_after: Option<Duration>,
+
+    /// Ask a source that fails again, up to this many times, within the same deadline.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) retries: usize,
+
+    /// Draw the run into an SVG file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timeline: Option<PathBuf>,
 
     /// Show outcomes as they arrive, rather than all at the end.
     #[arg(long)]

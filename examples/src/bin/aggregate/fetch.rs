@@ -5,10 +5,18 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
+use backon::{ExponentialBuilder, Retryable};
+use futures::future::{BoxFuture, FutureExt};
+use futures_aggregate::{HedgeBudget, hedge};
 use reqwest::{Client, StatusCode, Url};
+
+/// The first attempt, and one more if it is slow.
+const ATTEMPTS: usize = 2;
 
 /// What to fetch, and what to call it.
 pub(crate) struct Target {
+    /// Its place in the list.
+    pub(crate) index: usize,
     pub(crate) name: String,
     pub(crate) url: Url,
 }
@@ -49,7 +57,9 @@ impl fmt::Display for Chain<'_> {
 
 pub(crate) fn targets(urls: &[Url]) -> Vec<Target> {
     urls.iter()
-        .map(|url| Target {
+        .enumerate()
+        .map(|(index, url)| Target {
+            index,
             name: url.to_string(),
             url: url.clone(),
         })
@@ -74,24 +84,62 @@ fn build(builder: reqwest::ClientBuilder) -> io::Result<Client> {
         .map_err(|error| io::Error::other(Chain(&error).to_string()))
 }
 
-pub(crate) async fn fetch(client: Client, url: Url) -> Result<Page, Failure> {
-    let started = Instant::now();
-    let page = async {
-        let response = client.get(url).send().await?.error_for_status()?;
-        let status = response.status();
-        let body = response.bytes().await?;
-        Ok((status, body.len()))
-    };
-    match page.await {
-        Ok((status, bytes)) => Ok(Page {
-            status,
-            bytes,
-            elapsed: started.elapsed(),
-        }),
-        Err(error) => Err(Failure {
-            // The line says already what was fetched.
-            error: reqwest::Error::without_url(error),
-            elapsed: started.elapsed(),
-        }),
+/// How to fetch.
+#[derive(Clone)]
+pub(crate) struct Fetcher {
+    pub(crate) client: Client,
+    pub(crate) retries: usize,
+    pub(crate) hedge_after: Option<Duration>,
+    /// Shared by all sources, so that a backend in trouble is not asked twice for everything.
+    pub(crate) budget: HedgeBudget,
+}
+
+impl Fetcher {
+    /// One source: retries and hedges all happen within the deadlines of the run.
+    pub(crate) fn fetch(&self, url: Url) -> BoxFuture<'static, Result<Page, Failure>> {
+        let Some(delay) = self.hedge_after else {
+            return self.clone().fetch_with_retries(url).boxed();
+        };
+        let fetcher = self.clone();
+        let attempt = move |_| fetcher.clone().fetch_with_retries(url.clone());
+        let hedged = hedge(delay, ATTEMPTS, attempt).budget(&self.budget);
+        async move {
+            let started = Instant::now();
+            let mut answer = hedged.await.map_err(|failed| failed.last);
+            // The time of the source, not of its last attempt.
+            match &mut answer {
+                Ok(page) => page.elapsed = started.elapsed(),
+                Err(failure) => failure.elapsed = started.elapsed(),
+            }
+            answer
+        }
+        .boxed()
     }
+
+    async fn fetch_with_retries(self, url: Url) -> Result<Page, Failure> {
+        let started = Instant::now();
+        let policy = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_times(self.retries);
+        let fetch = || fetch(self.client.clone(), url.clone());
+        match fetch.retry(policy).sleep(tokio::time::sleep).await {
+            Ok((status, bytes)) => Ok(Page {
+                status,
+                bytes,
+                elapsed: started.elapsed(),
+            }),
+            Err(error) => Err(Failure {
+                // The line says already what was fetched.
+                error: error.without_url(),
+                elapsed: started.elapsed(),
+            }),
+        }
+    }
+}
+
+async fn fetch(client: Client, url: Url) -> reqwest::Result<(StatusCode, usize)> {
+    let response = client.get(url).send().await?.error_for_status()?;
+    let status = response.status();
+    let body = response.bytes().await?;
+    Ok((status, body.len()))
 }

@@ -7,17 +7,21 @@ mod args;
 mod fetch;
 mod report;
 mod servers;
+mod timeline;
+mod watch;
 
 use std::future::Future;
 use std::io;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use args::{Args, Settings};
 use clap::Parser;
-use fetch::{Failure, Page, Target};
-use futures_aggregate::{Outcome, fetch_and_aggregate, stream_results};
+use fetch::{Failure, Fetcher, Page, Target};
+use futures_aggregate::{
+    HedgeBudget, Interrupted, Outcome, Reason, fetch_and_aggregate, stream_results,
+};
 use report::Report;
+use watch::Watch;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -62,22 +66,39 @@ async fn run(args: Args) -> io::Result<Answer> {
     } else {
         (fetch::targets(&args.urls), fetch::client()?)
     };
+    let fetcher = Fetcher {
+        client,
+        retries: args.retries,
+        hedge_after: args.hedge_after,
+        budget: HedgeBudget::new(100, 0.1),
+    };
     let settings = args.settings();
-    let report = Report::new(&targets, &settings);
+    let watch = Watch::new(&targets);
+    let report = Report::new(&targets, &watch);
     report.header(&settings, args.urls.is_empty())?;
 
     let sources: Vec<_> = targets
         .into_iter()
         .map(|target| {
-            let fetch = fetch::fetch(client.clone(), target.url.clone());
+            let fetch = fetcher.fetch(target.url.clone());
             (target, fetch)
         })
         .collect();
-    if args.stream {
-        stream(sources, &settings, &report).await
+    let (counts, reason) = if args.stream {
+        stream(sources, &settings, &watch, &report).await?
     } else {
-        aggregate(sources, &settings, &report).await
+        aggregate(sources, &args, &settings, &watch, &report).await?
+    };
+
+    let timeline = watch.finish(reason);
+    timeline.print()?;
+    if let Some(file) = &args.timeline {
+        timeline.draw(file).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+        })?;
     }
+    report.totals(counts, reason, timeline.elapsed())?;
+    Ok(Answer::new(reason.is_none()))
 }
 
 /// Completes when the user presses Ctrl-C. Where that cannot be heard it never does.
@@ -87,25 +108,35 @@ async fn interrupted() {
     }
 }
 
+/// How many sources came to what, and what interrupted them.
+type Ended = ([(usize, &'static str); 3], Option<Reason>);
+
 /// Waits for all sources, then shows them.
 async fn aggregate<F>(
     sources: Vec<(Target, F)>,
+    args: &Args,
     settings: &Settings,
+    watch: &Watch,
     report: &Report,
-) -> io::Result<Answer>
+) -> io::Result<Ended>
 where
     F: Future<Output = Result<Page, Failure>>,
 {
-    let started = Instant::now();
-    let answer = fetch_and_aggregate(sources, settings.timeout)
+    let mut run = fetch_and_aggregate(sources, settings.timeout)
         .source_timeout(settings.source_timeout)
         .concurrency(settings.concurrency)
         .cancel_on(interrupted())
-        .await;
-    let elapsed = started.elapsed();
+        .observe(watch.observer());
+    if args.fail_fast {
+        run = run.fail_fast();
+    }
+    if let Some(successes) = args.quorum {
+        run = run.quorum(successes);
+    }
+    let answer = run.await;
 
     let reason = answer.as_ref().err().map(|interrupted| interrupted.reason);
-    let aggregate = answer.unwrap_or_else(|interrupted| interrupted.into_partial());
+    let aggregate = answer.unwrap_or_else(Interrupted::into_partial);
     for (target, page) in &aggregate.results {
         report.answered(target, page)?;
     }
@@ -115,34 +146,31 @@ where
     for target in &aggregate.unfinished {
         report.unfinished(target)?;
     }
-    report.totals(
-        [
-            (aggregate.results.len(), "answered"),
-            (aggregate.errors.len(), "failed"),
-            (aggregate.unfinished.len(), "unfinished"),
-        ],
-        reason,
-        elapsed,
-    )?;
-    Ok(Answer::new(reason.is_none()))
+    let counts = [
+        (aggregate.results.len(), "answered"),
+        (aggregate.errors.len(), "failed"),
+        (aggregate.unfinished.len(), "unfinished"),
+    ];
+    Ok((counts, reason))
 }
 
 /// Shows each source as it comes in, while a driver on another task asks them.
 async fn stream<F>(
     sources: Vec<(Target, F)>,
     settings: &Settings,
+    watch: &Watch,
     report: &Report,
-) -> io::Result<Answer>
+) -> io::Result<Ended>
 where
     F: Future<Output = Result<Page, Failure>> + Send + 'static,
 {
-    let started = Instant::now();
     let (sender, outcomes) = async_channel::bounded(8);
     let driver = stream_results(sources, sender)
         .timeout(settings.timeout)
         .source_timeout(settings.source_timeout)
         .concurrency(settings.concurrency)
-        .cancel_on(interrupted());
+        .cancel_on(interrupted())
+        .observe(watch.observer());
     let driver = tokio::spawn(driver);
 
     let (mut answered, mut failed) = (0, 0);
@@ -160,10 +188,9 @@ where
         show(outcome)?;
     }
     let answer = driver.await.map_err(io::Error::other)?;
-    let elapsed = started.elapsed();
 
     let reason = answer.as_ref().err().map(|interrupted| interrupted.reason);
-    let streamed = answer.unwrap_or_else(|interrupted| interrupted.into_partial());
+    let streamed = answer.unwrap_or_else(Interrupted::into_partial);
     // What came while this task was busy showing, and could not be handed over in time.
     for outcome in streamed.undelivered {
         show(outcome)?;
@@ -171,16 +198,12 @@ where
     for target in &streamed.unfinished {
         report.unfinished(target)?;
     }
-    report.totals(
-        [
-            (answered, "answered"),
-            (failed, "failed"),
-            (streamed.unfinished.len(), "unfinished"),
-        ],
-        reason,
-        elapsed,
-    )?;
-    Ok(Answer::new(reason.is_none()))
+    let counts = [
+        (answered, "answered"),
+        (failed, "failed"),
+        (streamed.unfinished.len(), "unfinished"),
+    ];
+    Ok((counts, reason))
 }
 
 impl Answer {

@@ -7,23 +7,24 @@ use futures_aggregate::{Reason, SourceError};
 
 use crate::args::Settings;
 use crate::fetch::{Failure, Page, Target};
+use crate::watch::Watch;
 
 /// Lines of one layout.
 pub(crate) struct Report {
     /// Of the longest name.
     width: usize,
-    source_timeout: Duration,
+    watch: Watch,
 }
 
 impl Report {
-    pub(crate) fn new(targets: &[Target], settings: &Settings) -> Self {
+    pub(crate) fn new(targets: &[Target], watch: &Watch) -> Self {
         let width = targets
             .iter()
             .map(|target| target.name.chars().count())
             .max();
         Self {
             width: width.unwrap_or(0),
-            source_timeout: settings.source_timeout,
+            watch: watch.clone(),
         }
     }
 
@@ -64,15 +65,20 @@ impl Report {
                 &time(failure.elapsed),
                 &failure.to_string(),
             ),
-            SourceError::TimedOut => {
-                self.line(target, "timed out", "-", &time(self.source_timeout), "")
-            }
-            other => self.line(target, "failed", "-", "-", &other_text(other)),
+            SourceError::TimedOut => self.stopped(target, "timed out", ""),
+            other => self.stopped(target, "failed", &other_text(other)),
         }
     }
 
     pub(crate) fn unfinished(&self, target: &Target) -> io::Result<()> {
-        self.line(target, "unfinished", "-", "-", "")
+        self.stopped(target, "unfinished", "")
+    }
+
+    /// A source that did not say itself how long it took.
+    fn stopped(&self, target: &Target, outcome: &str, detail: &str) -> io::Result<()> {
+        let elapsed = self.watch.elapsed(target).map(time);
+        let elapsed = elapsed.as_deref().unwrap_or("-");
+        self.line(target, outcome, "-", elapsed, detail)
     }
 
     /// The last line: how many of what, and why it ended.
@@ -82,8 +88,10 @@ impl Report {
         reason: Option<Reason>,
         elapsed: Duration,
     ) -> io::Result<()> {
+        let unfinished = counts[2].0;
         let counts = counts.map(|(count, what)| format!("{count} {what}"));
         let end = match reason {
+            None if unfinished > 0 => "as many as were asked for have answered".to_owned(),
             None => "every source has answered".to_owned(),
             Some(reason) => format!("interrupted: {reason}"),
         };
@@ -104,7 +112,8 @@ impl Report {
             target.name,
             width = self.width
         );
-        writeln!(io::stdout(), "{}", line.trim_end())
+        self.watch
+            .beside_the_bar(|| writeln!(io::stdout(), "{}", line.trim_end()))
     }
 }
 
@@ -115,7 +124,7 @@ fn other_text(error: &SourceError<Failure>) -> String {
     }
 }
 
-fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     if time < Duration::from_secs(1) {
         format!("{} ms", time.as_millis())
     } else {

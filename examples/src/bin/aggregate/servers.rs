@@ -20,7 +20,7 @@ use crate::fetch::Target;
 
 /// Starts the servers, each on a port of its own. They run until the program ends.
 pub(crate) async fn start() -> io::Result<Vec<Target>> {
-    Ok(vec![
+    let mut targets = vec![
         serve("fast", get("here you are")).await?,
         serve("slow", get(slow)).await?,
         serve("hanging", get(pending::<()>)).await?,
@@ -30,7 +30,11 @@ pub(crate) async fn start() -> io::Result<Vec<Target>> {
         serve("large", get(|| async { vec![b'x'; 2_000_000] })).await?,
         serve("dripping", get(dripping)).await?,
         serve("too-late", get(pending::<()>)).await?,
-    ])
+    ];
+    for (index, target) in targets.iter_mut().enumerate() {
+        target.index = index;
+    }
+    Ok(targets)
 }
 
 async fn serve(name: &str, route: MethodRouter) -> io::Result<Target> {
@@ -43,6 +47,7 @@ async fn listen(name: &str) -> io::Result<(TcpListener, Target)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/", listener.local_addr()?);
     let target = Target {
+        index: 0,
         name: name.to_owned(),
         url: Url::parse(&url).map_err(io::Error::other)?,
     };
