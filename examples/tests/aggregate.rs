@@ -190,3 +190,140 @@ fn interrupt_from_the_keyboard_still_shows_what_is_there() {
         assert!(rest.contains("interrupted: cancelled."));
     }
 }
+
+/// A server that fails, for each request with the next of these statuses. The last one stays.
+fn failing_server(statuses: &'static [&'static str]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for request in 0.. {
+            let (mut connection, _) = listener.accept().unwrap();
+            let _ = connection.read(&mut [0; 4096]).unwrap();
+            let status = statuses[request.min(statuses.len() - 1)];
+            let answer =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            connection.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    format!("http://{address}/")
+}
+
+/// A server that accepts, keeps the first connection without a word, and answers the others.
+fn server_that_hangs_once() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let _silent = listener.accept().unwrap();
+        loop {
+            let (mut connection, _) = listener.accept().unwrap();
+            let _ = connection.read(&mut [0; 4096]).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+            connection.write_all(answer).unwrap();
+        }
+    });
+    format!("http://{address}/")
+}
+
+fn totals(output: &Output) -> &str {
+    text(&output.stdout).lines().last().unwrap()
+}
+
+#[test]
+fn quorum_ends_the_run_as_a_success() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hanging = format!("http://{}/", listener.local_addr().unwrap());
+    let (one, other) = (server(), server());
+    let output = aggregate(&[&hanging, &one, &other, "--quorum", "2", "--timeout", "1h"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(totals(&output).starts_with("2 answered, 0 failed, 1 unfinished"));
+    assert!(line(&output, &hanging).contains("unfinished"));
+}
+
+#[test]
+fn failing_fast_ends_the_run_as_interrupted() {
+    let failing = failing_server(&["500 Internal Server Error"]);
+    let output = aggregate(&[&failing, "--fail-fast"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(totals(&output).ends_with("interrupted: source failed."));
+}
+
+#[test]
+fn retries_are_made_within_the_deadline() {
+    let failing = failing_server(&[
+        "503 Service Unavailable",
+        "500 Internal Server Error",
+        "200 OK",
+    ]);
+    let output = aggregate(&[&failing, "--retries", "2", "--timeout", "1min"]);
+    assert!(line(&output, &failing).contains("200"));
+
+    let failing = failing_server(&["503 Service Unavailable", "200 OK"]);
+    let output = aggregate(&[&failing]);
+    assert!(line(&output, &failing).contains("503"));
+
+    let failing = failing_server(&["503 Service Unavailable"]);
+    let output = aggregate(&[&failing, "--retries", "1000", "--timeout", "300ms"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(line(&output, &failing).contains("unfinished"));
+}
+
+#[test]
+fn request_that_hangs_is_hedged() {
+    let hangs_once = server_that_hangs_once();
+    let output = aggregate(&[&hangs_once, "--hedge-after", "50ms", "--timeout", "1min"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(line(&output, &hangs_once).contains("5 B"));
+}
+
+#[test]
+fn policies_of_the_whole_do_not_go_with_streaming() {
+    for policy in [&["--fail-fast"][..], &["--quorum", "1"]] {
+        let output = aggregate(&[policy, &["--stream"]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("cannot be used with"));
+    }
+}
+
+#[test]
+fn timeline_is_80_columns_wide_without_colours_where_there_is_no_terminal() {
+    let output = aggregate(&["--timeout", "300ms"]);
+    let output = text(&output.stdout);
+    assert!(!output.contains('\u{1b}'));
+    let (_, after) = output.split_once("\n\nfast ").unwrap();
+    let timeline = after.split("\n\n").nth(1).unwrap();
+    let bars: Vec<_> = timeline.lines().filter(|line| line.contains('┤')).collect();
+    assert!(bars.len() >= 2);
+    assert!(
+        timeline.lines().all(|line| line.chars().count() <= 80),
+        "{timeline}"
+    );
+    // Those that were cut off end where the run does.
+    assert!(
+        bars[0].ends_with('┤') && bars[0].chars().count() == 80,
+        "{timeline}"
+    );
+}
+
+#[test]
+fn timeline_is_drawn_into_a_file() {
+    let file = std::env::temp_dir().join(format!("timeline-{}.svg", std::process::id()));
+    let name = file.to_str().unwrap();
+    let output = aggregate(&["--timeout", "300ms", "--timeline", name]);
+    assert_eq!(output.status.code(), Some(2));
+    let picture = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(picture.starts_with("<svg"));
+    for source in ["fast", "slow", "hanging", "failing", "half-way", "garbage"] {
+        assert!(picture.contains(source));
+    }
+    assert!(picture.contains("timed out"));
+
+    let output = aggregate(&[
+        "--timeout",
+        "300ms",
+        "--timeline",
+        "/nonexistent/picture.svg",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("/nonexistent/picture.svg"));
+}
