@@ -39,6 +39,51 @@
 //! # });
 //! ```
 //!
+//! # Knowing when to stop
+//!
+//! By default a run waits for all sources, failures included. [`fail_fast`] ends it at the first
+//! failure, [`quorum`] as soon as enough have succeeded or too few are left, [`stop_when`] by a
+//! rule of your own. [`catch_panics`] makes a panic one more outcome. [`observe`] tells of every
+//! source that it was started, and of what became of it. [`hedge`] is a source that asks again
+//! before it has failed.
+//!
+//! [`fail_fast`]: FetchAndAggregate::fail_fast
+//! [`quorum`]: FetchAndAggregate::quorum
+//! [`stop_when`]: FetchAndAggregate::stop_when
+//! [`catch_panics`]: FetchAndAggregate::catch_panics
+//! [`observe`]: FetchAndAggregate::observe
+//!
+//! # Retries
+//!
+//! A source that is asked again when it fails is still one source, and the deadline of the run
+//! spans all its attempts. Build it with a crate for retries, such as
+//! [backon](https://docs.rs/backon):
+//!
+//! ```
+//! use std::time::Duration;
+//! use backon::{ExponentialBuilder, FuturesTimerSleeper, Retryable};
+//! use futures_aggregate::fetch_and_aggregate;
+//!
+//! # use std::cell::Cell;
+//! # let asked = Cell::new(0);
+//! # let asked = &asked;
+//! # let ask = |host: &'static str| async move {
+//! #     asked.set(asked.get() + 1);
+//! #     if asked.get() < 3 { Err("busy") } else { Ok(host.len()) }
+//! # };
+//! # futures::executor::block_on(async {
+//! let sources = ["a.example"].map(|host| {
+//!     let retried = (move || ask(host))
+//!         .retry(ExponentialBuilder::default().with_min_delay(Duration::from_millis(1)))
+//!         .sleep(FuturesTimerSleeper);
+//!     (host, async { retried.await })
+//! });
+//! let aggregate = fetch_and_aggregate(sources, Duration::from_secs(2)).await?;
+//! assert_eq!(aggregate.results, [("a.example", 9)]);
+//! # assert_eq!(asked.get(), 3);
+//! # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
 //! # Operations inside other combinators
 //!
 //! An operation is a plain future: spawn it, box it, select on it. The compiler has one limit:
