@@ -1,0 +1,86 @@
+//! Samples that take turns, and their medians.
+
+use std::time::{Duration, Instant};
+
+/// A sample repeats its work for at least this long.
+const SAMPLE: Duration = Duration::from_millis(4);
+
+/// One way to do the work of a workload.
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) work: Box<dyn FnMut()>,
+}
+
+impl Contender {
+    pub(crate) fn new(name: &'static str, work: impl FnMut() + 'static) -> Self {
+        Self {
+            name,
+            work: Box::new(work),
+        }
+    }
+}
+
+/// What a workload of one size cost each contender.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// Nanoseconds per source. The first is this crate.
+    pub(crate) costs: Vec<(&'static str, f64)>,
+}
+
+impl Row {
+    /// How many times as long as this crate each peer took.
+    pub(crate) fn ratios(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let own = self.costs[0].1;
+        self.costs
+            .iter()
+            .skip(1)
+            .map(move |&(name, cost)| (name, cost / own))
+    }
+}
+
+pub(crate) fn measure(
+    name: String,
+    units: usize,
+    mut contenders: Vec<Contender>,
+    samples: u32,
+) -> Row {
+    let repeats: Vec<_> = contenders.iter_mut().map(repeats_in_a_sample).collect();
+    let mut times = vec![Vec::new(); contenders.len()];
+    for _ in 0..samples {
+        for ((contender, &repeats), times) in contenders.iter_mut().zip(&repeats).zip(&mut times) {
+            let started = Instant::now();
+            for _ in 0..repeats {
+                (contender.work)();
+            }
+            let per_unit = started.elapsed().as_nanos() as f64 / f64::from(repeats) / units as f64;
+            times.push(per_unit);
+        }
+    }
+    let costs = contenders.iter().zip(&mut times);
+    Row {
+        name,
+        costs: costs
+            .map(|(contender, times)| (contender.name, median(times)))
+            .collect(),
+    }
+}
+
+/// Warms up, and finds out how often the work fits into a sample.
+fn repeats_in_a_sample(contender: &mut Contender) -> u32 {
+    let mut repeats = 1;
+    loop {
+        let started = Instant::now();
+        for _ in 0..repeats {
+            (contender.work)();
+        }
+        if started.elapsed() >= SAMPLE {
+            return repeats;
+        }
+        repeats *= 2;
+    }
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    times[times.len() / 2]
+}

@@ -1,0 +1,70 @@
+//! This crate and its peers on the same work, in the same process.
+//!
+//! The contenders of a workload take turns, sample by sample, so that a machine that slows down
+//! slows all of them down; what counts is the ratio of their medians.
+
+mod harness;
+mod report;
+mod sources;
+mod workloads;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Measure futures-aggregate against its peers.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Measure only workloads whose name contains this.
+    #[arg(default_value = "")]
+    filter: String,
+
+    /// Samples of each contender, of which the median counts.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+
+    /// Write the table as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Draw the ratios into an SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for workload in workloads::all() {
+        for &size in &workload.sizes {
+            let name = format!("{}, {}", workload.name, report::thousands(size));
+            if !name.contains(&args.filter) {
+                continue;
+            }
+            let contenders = (workload.contenders)(size);
+            let units = workload.units.unwrap_or(size);
+            let row = harness::measure(name, units, contenders, args.samples);
+            println!("{}", report::line(&row));
+            rows.push(row);
+        }
+    }
+    if let Some(file) = &args.markdown {
+        std::fs::write(file, report::markdown(&rows))?;
+    }
+    if let Some(file) = &args.svg {
+        report::draw(&rows, file)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What is asked: futures that are ready, that wake themselves some times before, or that wait to
+//! be woken from outside.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+/// What a source resolves to. One of eight fails, so that both ways out are taken.
+pub(crate) type Answer = Result<u64, u32>;
+
+pub(crate) fn answer(id: usize) -> Answer {
+    if id % 8 == 7 { Err(7) } else { Ok(id as u64) }
+}
+
+/// Wakes itself some times before it answers.
+pub(crate) struct Yields {
+    id: usize,
+    left: u32,
+}
+
+impl Yields {
+    pub(crate) fn new(id: usize, times: u32) -> Self {
+        Self { id, left: times }
+    }
+}
+
+impl Future for Yields {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        if self.left == 0 {
+            return Poll::Ready(answer(self.id));
+        }
+        self.left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Answers once somebody else has said so.
+pub(crate) struct Waits {
+    id: usize,
+    gate: Arc<Gate>,
+}
+
+/// The other end of a source that waits.
+#[derive(Default)]
+pub(crate) struct Gate {
+    open: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether the source was polled, and waits.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waker.lock().unwrap().is_some()
+    }
+
+    pub(crate) fn wake(&self) {
+        let waker = self.waker.lock().unwrap().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Waits {
+    pub(crate) fn new(id: usize) -> (Arc<Gate>, Self) {
+        let gate = Arc::<Gate>::default();
+        (gate.clone(), Self { id, gate })
+    }
+}
+
+impl Future for Waits {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        if self.gate.open.load(Ordering::Acquire) {
+            return Poll::Ready(answer(self.id));
+        }
+        *self.gate.waker.lock().unwrap() = Some(cx.waker().clone());
+        if self.gate.open.load(Ordering::Acquire) {
+            return Poll::Ready(answer(self.id));
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,114 @@
+//! The workloads, each done by this crate and by its peers as a competent user would: every result
+//! and every error comes back, with its id.
+
+mod bounded;
+mod cancelled;
+mod joined;
+mod nested;
+mod timed;
+mod woken;
+
+use std::future::Future;
+use std::hint::black_box;
+
+use futures::executor::block_on;
+use futures::{Stream, StreamExt};
+use futures_aggregate::Aggregate;
+
+use crate::harness::Contender;
+use crate::sources::Answer;
+
+/// No timeout.
+pub(crate) const NEVER: std::time::Duration = std::time::Duration::MAX;
+
+/// What is measured at several sizes, the number of sources.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) sizes: Vec<usize>,
+    pub(crate) contenders: fn(usize) -> Vec<Contender>,
+    /// What the cost is divided by, where it is not the number of sources.
+    pub(crate) units: Option<usize>,
+}
+
+pub(crate) fn all() -> Vec<Workload> {
+    let workload = |name, sizes: &[usize], contenders| Workload {
+        name,
+        sizes: sizes.to_vec(),
+        contenders,
+        units: None,
+    };
+    vec![
+        workload("ready at once", &[1, 10, 1000, 100_000], joined::ready),
+        workload(
+            "pending once",
+            &[1, 10, 1000, 100_000],
+            joined::pending_once,
+        ),
+        workload("pending four times", &[1000], joined::pending_four_times),
+        workload(
+            "64 at a time, pending once",
+            &[1000, 1_000_000],
+            bounded::pending_once,
+        ),
+        workload(
+            "woken by two threads",
+            &[1000, 100_000],
+            woken::from_two_threads,
+        ),
+        Workload {
+            units: Some(woken::WAKES),
+            ..workload(
+                "one woken at a time of",
+                &[1000, 100_000, 1_000_000],
+                woken::one_at_a_time,
+            )
+        },
+        workload("256 at a time, timeout each", &[100_000], timed::each),
+        workload("fan-out to 5 under a deadline", &[5], timed::whole),
+        workload(
+            "through a channel of 128",
+            &[1_000_000],
+            bounded::through_a_channel,
+        ),
+        workload("batches of 100", &[100_000], nested::batches),
+        workload("dropped while pending", &[100_000], cancelled::dropped),
+    ]
+}
+
+/// What every contender comes to.
+type Answers = Aggregate<usize, u64, u32>;
+
+/// A future that carries its id.
+async fn with_id<F: Future>(id: usize, future: F) -> (usize, F::Output) {
+    (id, future.await)
+}
+
+fn record(answers: &mut Answers, (id, answer): (usize, Answer)) {
+    answers.record((id, answer.map_err(futures_aggregate::SourceError::Failed)));
+}
+
+/// Sorts what a set of futures comes to into results and errors.
+async fn collect(answers: impl Stream<Item = (usize, Answer)>) -> Answers {
+    let mut answers = std::pin::pin!(answers);
+    let mut all = Answers::default();
+    while let Some(answer) = answers.next().await {
+        record(&mut all, answer);
+    }
+    all
+}
+
+/// The same for answers that come all at once.
+fn sorted(answers: impl IntoIterator<Item = (usize, Answer)>) -> Answers {
+    let mut all = Answers::default();
+    for answer in answers {
+        record(&mut all, answer);
+    }
+    all
+}
+
+/// Runs the work to its end, and sees that all of it was done.
+fn complete(size: usize, work: impl Future<Output = Answers>) {
+    let answers = block_on(work);
+    assert_eq!(answers.results.len() + answers.errors.len(), size);
+    let _ = black_box(answers);
+}

@@ -1,0 +1,91 @@
+//! Timeouts that do not fire.
+
+use std::time::Duration;
+
+use futures::future::{Either, join_all, select};
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, stream};
+use futures_aggregate::fetch_and_aggregate;
+use futures_timer::Delay;
+
+use super::{Answers, NEVER, collect, complete, sorted, with_id};
+use crate::harness::Contender;
+use crate::sources::{Answer, Yields};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+const LIMIT: usize = 256;
+/// What a source that is late comes to.
+const LATE: Answer = Err(0);
+
+async fn with_delay(id: usize) -> (usize, Answer) {
+    match select(Yields::new(id, 1), Delay::new(TIMEOUT)).await {
+        Either::Left((answer, _)) => (id, answer),
+        Either::Right(_) => (id, LATE),
+    }
+}
+
+async fn with_tokio(id: usize) -> (usize, Answer) {
+    let answer = tokio::time::timeout(TIMEOUT, Yields::new(id, 1)).await;
+    (id, answer.unwrap_or(LATE))
+}
+
+fn tokio() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+}
+
+fn check(size: usize, answers: &Answers) {
+    assert_eq!(answers.results.len() + answers.errors.len(), size);
+}
+
+pub(super) fn each(size: usize) -> Vec<Contender> {
+    let runtime = tokio();
+    vec![
+        Contender::new("futures-aggregate", move || {
+            let sources = (0..size).map(|id| (id, Yields::new(id, 1)));
+            let run = fetch_and_aggregate(sources, NEVER)
+                .concurrency(LIMIT)
+                .source_timeout(TIMEOUT);
+            complete(size, async { run.await.unwrap() });
+        }),
+        Contender::new("select with Delay", move || {
+            let futures = stream::iter((0..size).map(with_delay));
+            complete(size, collect(futures.buffer_unordered(LIMIT)));
+        }),
+        Contender::new("tokio timeout", move || {
+            let futures = stream::iter((0..size).map(with_tokio));
+            let answers = runtime.block_on(collect(futures.buffer_unordered(LIMIT)));
+            check(size, &answers);
+        }),
+    ]
+}
+
+pub(super) fn whole(size: usize) -> Vec<Contender> {
+    let runtime = tokio();
+    vec![
+        Contender::new("futures-aggregate", move || {
+            let sources = (0..size).map(|id| (id, Yields::new(id, 1)));
+            complete(size, async {
+                fetch_and_aggregate(sources, TIMEOUT).await.unwrap()
+            });
+        }),
+        Contender::new("FuturesUnordered, Delay", move || {
+            let futures = (0..size).map(|id| with_id(id, Yields::new(id, 1)));
+            let all = Box::pin(collect(futures.collect::<FuturesUnordered<_>>()));
+            complete(size, async {
+                match select(all, Delay::new(TIMEOUT)).await {
+                    Either::Left((answers, _)) => answers,
+                    Either::Right(_) => Answers::default(),
+                }
+            });
+        }),
+        Contender::new("tokio timeout, join_all", move || {
+            let futures = (0..size).map(|id| with_id(id, Yields::new(id, 1)));
+            let all = async { tokio::time::timeout(TIMEOUT, join_all(futures)).await };
+            let answers = runtime.block_on(all).map(sorted).unwrap_or_default();
+            check(size, &answers);
+        }),
+    ]
+}
