@@ -10,7 +10,7 @@ pub type Outcome<K, T, E> = (K, Result<T, SourceError<E>>);
 ///
 /// Every source that the run has seen is named in exactly one of the three lists. After
 /// [`Ok`] from [`fetch_and_aggregate`](crate::fetch_and_aggregate) every source has answered and
-/// `unfinished` is empty.
+/// `unfinished` is empty, unless a quorum or a rule of the caller's has ended the run early.
 ///
 /// # Examples
 ///

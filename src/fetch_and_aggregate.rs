@@ -21,7 +21,8 @@ use crate::{Aggregate, Event, Interrupted, Outcome, Reason, SourceError};
 /// `sources` is any list of pairs of an id and a future that resolves to a `Result`. The future
 /// that is returned starts them when it is first polled, and resolves to
 ///
-/// - `Ok` with the [`Aggregate`] once every source has answered, failures included;
+/// - `Ok` with the [`Aggregate`] once every source has answered, failures included, or once a
+///   [`quorum`](FetchAndAggregate::quorum) or a [rule](FetchAndAggregate::stop_when) is satisfied;
 /// - [`Interrupted`] with the partial aggregate once `timeout` has passed, counted from the first
 ///   poll. [`Duration::MAX`] never passes. [`Duration::ZERO`] gives one poll to every source that
 ///   the first poll can reach.
@@ -56,11 +57,14 @@ use crate::{Aggregate, Event, Interrupted, Outcome, Reason, SourceError};
 ///
 /// # Errors
 ///
-/// [`Reason::TimedOut`] and [`Reason::Cancelled`]. A source that fails is no error of the whole.
+/// [`Reason::TimedOut`] and [`Reason::Cancelled`], and the reasons of the policies that were asked
+/// for: [`Reason::SourceFailed`], [`Reason::QuorumUnreachable`]. Without such a policy a source that
+/// fails is no error of the whole.
 ///
 /// # Panics
 ///
-/// Polling panics if a source does. The source is gone then and is listed as
+/// Polling panics if a source does, unless there is
+/// [`catch_panics`](FetchAndAggregate::catch_panics). The source is gone then and is listed as
 /// [`SourceError::Panicked`]; the future can be polled on for the other sources, or dropped.
 /// Polling after completion panics.
 ///
@@ -198,7 +202,8 @@ where
     }
 
     /// Turns the panic of a source into [`SourceError::Panicked`]. Without it the panic unwinds to
-    /// the caller. Panics of the caller's own closures and signals unwind in any case.
+    /// the caller. Panics of the caller's own closures and signals unwind in any case, and so does
+    /// that of a source which is dropped.
     pub fn catch_panics(mut self) -> Self {
         self.run.set_catch_panics();
         self
@@ -211,7 +216,13 @@ where
 {
     /// Ends the run with `Ok` as soon as `rule` says that the aggregate so far is enough. It is
     /// asked after each outcome, and until it has said so. The other sources are dropped and listed
-    /// as unfinished. Called more than once, any of the rules is enough.
+    /// as unfinished. Called more than once, any of the rules is enough. An outcome that decides by
+    /// itself, as the first failure does under [`fail_fast`](Self::fail_fast) and the last success
+    /// of a [`quorum`](Self::quorum), ends the run before any rule is asked.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -230,6 +241,7 @@ where
     /// assert_eq!(aggregate.unfinished.len(), 95);
     /// # });
     /// ```
+    #[track_caller]
     pub fn stop_when<N>(self, rule: N) -> FetchAndAggregate<I, K, F, T, E, S, Hooks<O, Ruled<R, N>>>
     where
         N: FnMut(&Aggregate<K, T, E>) -> bool,
@@ -246,6 +258,11 @@ where
     ///
     /// It must not block. If it panics, the panic unwinds to the caller and loses no outcome.
     /// Called more than once, all observers are told. See [`Event`].
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    #[track_caller]
     pub fn observe<N>(
         self,
         observer: N,
@@ -277,14 +294,7 @@ where
     ) -> Poll<Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>> {
         let this = self.project();
         let end = std::task::ready!(this.run.poll(cx, this.signals, budget, this.collected));
-        let aggregate = std::mem::take(&mut this.collected.aggregate);
-        Poll::Ready(match end {
-            Ok(()) => Ok(aggregate),
-            Err(reason) => Err(Interrupted {
-                reason,
-                partial: aggregate,
-            }),
-        })
+        Poll::Ready(this.collected.take(end))
     }
 
     /// Says that the time is up. It ends by itself when it is polled.
@@ -292,18 +302,15 @@ where
         self.project().run.expire();
     }
 
-    /// Ends the run from outside.
+    /// Ends the run from outside, unless it has ended and could not tell.
     pub(crate) fn interrupt(
         self: Pin<&mut Self>,
         reason: Reason,
         panics: &mut Panics,
-    ) -> Interrupted<Aggregate<K, T, E>> {
+    ) -> Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>> {
         let this = self.project();
-        this.run.end(Err(reason), this.collected, panics);
-        Interrupted {
-            reason,
-            partial: std::mem::take(&mut this.collected.aggregate),
-        }
+        let end = this.run.end(Err(reason), this.collected, panics);
+        this.collected.take(end)
     }
 }
 
@@ -357,6 +364,18 @@ struct Collected<K, T, E> {
 }
 
 impl<K, T, E> Collected<K, T, E> {
+    /// What a run that has ended in this way has come to.
+    fn take(&mut self, end: End) -> Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>> {
+        let aggregate = std::mem::take(&mut self.aggregate);
+        match end {
+            Ok(()) => Ok(aggregate),
+            Err(reason) => Err(Interrupted {
+                reason,
+                partial: aggregate,
+            }),
+        }
+    }
+
     fn record(
         &mut self,
         (id, result): Outcome<K, T, E>,

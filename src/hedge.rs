@@ -121,13 +121,18 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let signals = Pin::new(this.signals);
-        let end = std::task::ready!(this.run.poll(cx, signals, &mut Budget::new(), this.answers));
+        let end = std::task::ready!(
+            this.run
+                .poll(cx, signals, &mut Budget::small(), this.answers)
+        );
         debug_assert!(end.is_ok(), "nothing interrupts a hedge");
         if let Some(value) = this.answers.success.take() {
             return Poll::Ready(Ok(value));
         }
         let mut others = std::mem::take(&mut this.answers.errors);
-        let last = others.pop().expect("an attempt that has not panicked");
+        let last = others
+            .pop()
+            .expect("a hedge whose attempts have all panicked has no error");
         Poll::Ready(Err(AttemptsFailed { last, others }))
     }
 }
@@ -252,7 +257,11 @@ where
         ControlFlow::Continue(())
     }
 
-    fn panicked(&mut self, _: usize, _: String, _: &mut Hooks, _: &mut Panics) {}
+    fn panicked(&mut self, _: usize, _: String, _: &mut Hooks, _: &mut Panics) {
+        if let Some(budget) = &self.budget {
+            budget.note(false);
+        }
+    }
 
     fn unfinished(&mut self, _: usize, (): ()) {}
 

@@ -36,7 +36,9 @@ pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregat
 /// [`batch_timeout`](ProcessBatch::batch_timeout) says otherwise. The future resolves to
 ///
 /// - `Ok` with one outcome per batch, in the order of the batches. A batch that failed or was
-///   late disturbs no other and keeps its partial aggregate;
+///   late disturbs no other and keeps its partial aggregate. Where a
+///   [`quorum`](ProcessBatch::quorum) or a [rule](ProcessBatch::stop_when) has ended it early,
+///   batches of a list that does not know its length may be missing;
 /// - [`Interrupted`] with the same list if the whole was stopped: batches that had ended keep
 ///   their outcome, those in flight have their partial aggregates, and those never started name
 ///   their sources, as long as the lists know their upper bounds.
@@ -68,12 +70,14 @@ pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregat
 /// # Errors
 ///
 /// [`Reason::TimedOut`] and [`Reason::Cancelled`], where the whole has a
-/// [`timeout`](ProcessBatch::timeout) or a signal. What happens within a batch is that batch's
-/// outcome and no error of the whole.
+/// [`timeout`](ProcessBatch::timeout) or a signal, and the reasons of the policies that were asked
+/// for: [`Reason::SourceFailed`], [`Reason::QuorumUnreachable`]. Without such a policy what happens
+/// within a batch is that batch's outcome and no error of the whole.
 ///
 /// # Panics
 ///
-/// Polling panics if a source does. The source is gone then and is listed in its batch as
+/// Polling panics if a source does, unless there is
+/// [`catch_panics`](ProcessBatch::catch_panics). The source is gone then and is listed in its batch as
 /// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled on for the
 /// other sources, those of the same batch included. Polling after completion panics.
 ///
@@ -246,7 +250,8 @@ where
 
     /// Turns the panic of a source into
     /// [`SourceError::Panicked`](crate::SourceError::Panicked). Without it the panic unwinds to the
-    /// caller. Panics of the caller's own closures and signals unwind in any case.
+    /// caller. Panics of the caller's own closures and signals unwind in any case, and so does that
+    /// of a source which is dropped.
     pub fn catch_panics(mut self) -> Self {
         if let Some(batches) = self.run.sources_mut() {
             batches.catches_panics = true;
@@ -262,6 +267,11 @@ where
     /// Ends the whole with `Ok` as soon as `rule` says that the outcomes so far are enough. It is
     /// asked after each batch that is over, with every outcome so far at the place of its batch.
     /// Batches that are not over by then are interrupted as [`Reason::NotNeeded`].
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    #[track_caller]
     pub fn stop_when<M>(
         self,
         rule: M,
@@ -454,10 +464,10 @@ impl<K, T, E> Outcomes<K, T, E> {
     fn set(&mut self, number: usize, outcome: BatchOutcome<K, T, E>) {
         match &outcome {
             Ok(_) => self.succeeded += 1,
-            Err(interrupted) => {
-                self.failed += 1;
-                self.cut_short |= self.line_drawn && interrupted.reason == Reason::TimedOut;
+            Err(interrupted) if self.line_drawn && interrupted.reason == Reason::TimedOut => {
+                self.cut_short = true;
             }
+            Err(_) => self.failed += 1,
         }
         if self.batches.len() <= number {
             self.batches.resize_with(number + 1, || None);
@@ -480,7 +490,7 @@ where
     H: Decide<[Option<BatchOutcome<K, T, E>>]>,
 {
     type Output = BatchOutcome<K, T, E>;
-    type Rest = Interrupted<Aggregate<K, T, E>>;
+    type Rest = BatchOutcome<K, T, E>;
 
     const SOURCES_ARE_RUNS: bool = true;
 
@@ -532,17 +542,19 @@ where
         _: &mut H,
         _: &mut Panics,
     ) -> ControlFlow<End> {
-        self.set(number, Err(rest));
+        self.set(number, rest);
         ControlFlow::Continue(())
     }
 
     fn panicked(&mut self, _: usize, _: String, _: &mut H, _: &mut Panics) {}
 
     fn unfinished(&mut self, number: usize, rest: Self::Rest) {
-        self.set(number, Err(rest));
+        self.set(number, rest);
     }
 
     fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
+        // A batch that the deadline has cut off has not failed, and decides nothing.
+        let most_left = || if self.cut_short { None } else { most_left() };
         let verdict = self.stop.verdict(self.succeeded, self.failed, most_left);
         if verdict.is_some() || self.asked == self.succeeded + self.failed {
             return verdict;

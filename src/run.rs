@@ -65,6 +65,8 @@ where
     late_left: bool,
     /// Whose turn it is where the budget is too small to be shared.
     turn: bool,
+    /// What is put aside of the budget for new sources while a sweep goes on.
+    aside: u32,
     /// The slot whose source is being polled. It is still set after the source has panicked.
     polling: Option<usize>,
 }
@@ -101,6 +103,7 @@ where
             stage: Stage::New,
             late_left: false,
             turn: false,
+            aside: 0,
             polling: None,
         }
     }
@@ -132,7 +135,13 @@ where
     }
 
     /// Changes who watches and decides.
+    ///
+    /// # Panics
+    ///
+    /// If the run has been polled.
+    #[track_caller]
     pub(crate) fn map_hooks<N: Follow<K>>(self, map: impl FnOnce(H) -> N) -> Run<I, K, F, N> {
+        self.check_new();
         Run {
             ready: self.ready,
             in_flight: self.in_flight.map_hooks(map),
@@ -143,6 +152,7 @@ where
             stage: self.stage,
             late_left: self.late_left,
             turn: self.turn,
+            aside: self.aside,
             polling: self.polling,
         }
     }
@@ -154,10 +164,7 @@ where
     /// If the run has been polled.
     #[track_caller]
     pub(crate) fn map_sources<J, G>(self, map: impl FnOnce(I) -> J) -> Run<J, K, G, H> {
-        assert!(
-            matches!(self.stage, Stage::New),
-            "an operation must be set up before it is polled for the first time"
-        );
+        self.check_new();
         Run {
             ready: self.ready,
             in_flight: self.in_flight.empty(),
@@ -168,8 +175,17 @@ where
             stage: self.stage,
             late_left: self.late_left,
             turn: self.turn,
+            aside: self.aside,
             polling: self.polling,
         }
+    }
+
+    #[track_caller]
+    fn check_new(&self) {
+        assert!(
+            matches!(self.stage, Stage::New),
+            "an operation must be set up before it is polled for the first time"
+        );
     }
 
     /// The sources not yet started.
@@ -217,10 +233,11 @@ where
             Stage::New | Stage::Running | Stage::Closing { .. } => {}
         }
         self.ready.begin_poll(cx.waker());
+        let mut goes_on = false;
         loop {
             // One for the whole poll, because one around each source could be measured.
             let step = catch_unwind(AssertUnwindSafe(|| {
-                self.step(signals.as_mut(), budget, operation)
+                self.step(goes_on, signals.as_mut(), budget, operation)
             }));
             match step {
                 Ok(ControlFlow::Continue(again)) => {
@@ -230,33 +247,52 @@ where
                 Ok(ControlFlow::Break(end)) => {
                     let mut panics = Panics::default();
                     signals.clear(&mut panics);
-                    self.end(end, operation, &mut panics);
-                    panics.resume();
+                    let end = self.end(end, operation, &mut panics);
+                    if panics.is_some() {
+                        // The end is still to be told.
+                        cx.waker().wake_by_ref();
+                        panics.resume();
+                    }
                     self.stage = Stage::Done;
                     return Poll::Ready(end);
                 }
                 Err(payload) => {
-                    let was_source = self.recover(budget, operation, panics::message(&*payload));
+                    budget.give_back(std::mem::take(&mut self.aside));
+                    let message = panics::message(&*payload);
+                    let mut panics = Panics::default();
+                    let was_source = self.recover(budget, operation, message, &mut panics);
                     if !(was_source && self.catches_panics) {
                         self.ready.end_poll(cx.waker(), true);
                         resume_unwind(payload);
                     }
+                    panics::discard(payload);
+                    if panics.is_some() {
+                        self.ready.end_poll(cx.waker(), true);
+                        panics.resume();
+                    }
+                    goes_on = true;
                 }
             }
         }
     }
 
     /// One poll: to the end of the run, or to where it has to wait. `true` is for work left behind
-    /// that must not wait for a wake.
+    /// that must not wait for a wake. `goes_on` says that it is the rest of a poll, after a panic
+    /// that was caught.
     fn step<C: Future, X: Future>(
         &mut self,
+        goes_on: bool,
         mut signals: Pin<&mut Signals<C, X>>,
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End, bool> {
-        if let Stage::New = self.stage {
+        let is_new = matches!(self.stage, Stage::New);
+        if is_new {
             self.stage = Stage::Running;
             self.deadlines.start();
+        } else {
+            // An outcome before a panic may have decided it.
+            self.verdict(operation)?;
         }
         if let Stage::Closing { last_sweep } = self.stage {
             return self.close(last_sweep, budget, operation);
@@ -268,12 +304,17 @@ where
         if let Some(reason) = operation.poll_stop(&self.ready) {
             return ControlFlow::Break(Err(reason));
         }
-        // It may be decided before anything is asked, or by an outcome before a panic.
-        self.verdict(operation)?;
+        if is_new {
+            // It may be decided before anything is asked.
+            self.verdict(operation)?;
+        }
 
         operation.flush(&self.ready, budget)?;
         if self.late_left {
             self.expire_sources(budget, operation)?;
+        }
+        if !goes_on {
+            self.ready.start_sweep();
         }
         self.sweep(budget, operation)?;
         self.admit(budget, operation)?;
@@ -316,22 +357,21 @@ where
         }
     }
 
-    /// Polls the sources that were woken, each once. It goes on where the budget cut it off.
+    /// Goes on with the sweep under way, as far as the budget goes that is not for new sources.
     fn sweep(
         &mut self,
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
-        self.ready.start_sweep();
         if !self.can_admit(operation) {
             return self.go_on_sweeping(budget, operation);
         }
         // Sources that wake themselves for ever must not keep others from being started.
         self.turn = !self.turn;
-        let aside = budget.set_aside(self.turn);
-        self.go_on_sweeping(budget, operation)?;
-        budget.give_back(aside);
-        ControlFlow::Continue(())
+        self.aside = budget.set_aside(self.turn);
+        let flow = self.go_on_sweeping(budget, operation);
+        budget.give_back(std::mem::take(&mut self.aside));
+        flow
     }
 
     fn go_on_sweeping(
@@ -358,24 +398,50 @@ where
         while !budget.is_spent() && self.can_admit(operation) {
             match self.sources.as_mut().and_then(Iterator::next) {
                 Some((id, source)) => {
-                    self.deadlines.note_start();
-                    let ready = &mut self.ready;
-                    let InFlight { slots, .. } = &mut self.in_flight;
-                    let index = slots.insert(id, source, |index| ready.waker(index));
-                    let mut panics = Panics::default();
-                    panics.catch(|| self.in_flight.tell_started(index));
-                    let flow = self.poll_slot(index, budget, operation);
-                    panics.resume();
-                    flow?;
+                    let index = self.start(id, source);
+                    self.poll_slot(index, budget, operation)?;
                 }
                 None => self.drop_list(),
             }
         }
-        // A list that says that it is exhausted need not wait for the next poll to be asked.
-        if budget.is_spent() && self.sources.as_ref().is_some_and(is_exhausted) {
-            self.drop_list();
+        if budget.is_spent() {
+            self.end_list();
         }
         ControlFlow::Continue(())
+    }
+
+    /// Puts a source into flight, and tells of it.
+    fn start(&mut self, id: K, source: F) -> usize {
+        self.deadlines.note_start();
+        let ready = &mut self.ready;
+        let slots = &mut self.in_flight.slots;
+        let index = slots.insert(id, source, |index| ready.waker(index));
+        let mut panics = Panics::default();
+        panics.catch(|| self.in_flight.tell_started(index));
+        if panics.is_some() {
+            // It is polled by the next sweep.
+            self.in_flight.slots.wake(index);
+            panics.resume();
+        }
+        index
+    }
+
+    /// Drops a list that says that it has come to its end, which needs neither budget nor room. A
+    /// source that it has nevertheless is polled by the next sweep.
+    fn end_list(&mut self) {
+        let Some(sources) = &mut self.sources else {
+            return;
+        };
+        if sources.size_hint().1 != Some(0) {
+            return;
+        }
+        match sources.next() {
+            None => self.drop_list(),
+            Some((id, source)) => {
+                let index = self.start(id, source);
+                self.in_flight.slots.wake(index);
+            }
+        }
     }
 
     fn drop_list(&mut self) {
@@ -534,6 +600,7 @@ where
             ControlFlow::Continue(false) => return ControlFlow::Continue(true),
             ControlFlow::Break(end) => ControlFlow::Break(end),
         };
+        self.end_list();
         match flow {
             // A receiver that left has left after the deadline. What else the outcomes decide they
             // decide as they would have before.
@@ -586,24 +653,25 @@ where
     }
 
     /// After a panic: drops the source that panicked and accounts for it. Returns whether it was
-    /// one.
+    /// one. A hook that panics when it is told is noted in `panics`.
     fn recover(
         &mut self,
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
         message: String,
+        panics: &mut Panics,
     ) -> bool {
         let Some(index) = self.polling.take() else {
             return false;
         };
         budget.spend();
-        // Of two panics the first is told.
-        let mut second = Panics::default();
         if Self::are_runs(operation) {
             return true;
         }
+        // A source that panics in its drop after it has panicked has said what it had to say.
+        let mut second = Panics::default();
         if let Some((id, ())) = self.in_flight.slots.remove(index, &mut second, |_, _| ()) {
-            operation.panicked(id, message, self.in_flight.hooks(), &mut second);
+            operation.panicked(id, message, self.in_flight.hooks(), panics);
         }
         true
     }
@@ -611,8 +679,4 @@ where
     fn are_runs<O: Operation<K, F, H>>(_: &O) -> bool {
         O::SOURCES_ARE_RUNS
     }
-}
-
-fn is_exhausted(sources: &impl Iterator) -> bool {
-    sources.size_hint().1 == Some(0)
 }

@@ -94,7 +94,8 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 ///
 /// # Panics
 ///
-/// Polling panics if a source does. The source is gone then, and its outcome, which goes to the
+/// Polling panics if a source does, unless there is
+/// [`catch_panics`](StreamResults::catch_panics). The source is gone then, and its outcome, which goes to the
 /// receiver, is [`SourceError::Panicked`]; the future can be polled on for the other sources, or
 /// dropped. Polling after completion panics.
 ///
@@ -207,7 +208,8 @@ where
     }
 
     /// Turns the panic of a source into [`SourceError::Panicked`]. Without it the panic unwinds to
-    /// the caller. Panics of the caller's own closures and signals unwind in any case.
+    /// the caller. Panics of the caller's own closures and signals unwind in any case, and so does
+    /// that of a source which is dropped.
     pub fn catch_panics(mut self) -> Self {
         self.run.set_catch_panics();
         self
@@ -222,6 +224,11 @@ where
     /// that sees it: of an outcome before it is sent. It must not block. If it panics, the panic
     /// unwinds to the caller and loses no outcome. Called more than once, all observers are told.
     /// See [`Event`].
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    #[track_caller]
     pub fn observe<N>(
         self,
         observer: N,

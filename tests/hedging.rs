@@ -281,3 +281,33 @@ fn budgets_that_make_no_sense_are_refused() {
         assert!(message.unwrap().contains(says));
     }
 }
+
+#[test]
+fn attempt_that_panics_takes_a_token_too() {
+    let budget = HedgeBudget::new(1, 0.001);
+    let panics = |_| -> std::future::Ready<Result<(), ()>> { panic!("make") };
+    let mut task = Task::new(hedge(NEVER, 1, panics).budget(&budget));
+    assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+    assert!(budget.allows(), "nothing was asked");
+
+    let (handles, make) = attempts(1);
+    handles[0].on_poll(|_| panic!("attempt"));
+    let mut task = Task::new(hedge(NEVER, 1, make).budget(&budget));
+    assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+    assert!(!budget.allows());
+}
+
+#[test]
+fn hedges_in_one_run_share_its_poll() {
+    let made = RefCell::new(0);
+    let hedges = (0..256).map(|id| {
+        let fails = |_| {
+            *made.borrow_mut() += 1;
+            std::future::ready(Err::<(), _>(()))
+        };
+        (id, hedge(NEVER, 1000, fails))
+    });
+    let mut task = Task::new(fetch_and_aggregate(hedges, NEVER));
+    assert!(task.poll().is_pending());
+    assert!(*made.borrow() <= 256 * 10, "{}", made.borrow());
+}

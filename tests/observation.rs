@@ -288,6 +288,67 @@ fn observer_that_panics_unwinds_and_loses_nothing() {
 }
 
 #[test]
+fn panics_of_observers_unwind_even_where_those_of_sources_are_caught() {
+    for when in ["started", "finished"] {
+        let (handles, list) = sources(2);
+        handles[0].on_poll(|_| panic!("source"));
+        let mut left = 1;
+        let run = fetch_and_aggregate(list, NEVER)
+            .catch_panics()
+            .observe(move |event| {
+                let now = match event {
+                    Event::Started { .. } => "started",
+                    _ => "finished",
+                };
+                if now == when && left > 0 {
+                    left -= 1;
+                    panic!("observer");
+                }
+            });
+        let mut task = Task::new(run);
+        let panic = catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"observer"));
+        assert!(task.settle().is_pending());
+        handles[1].answer(Ok(1));
+        let aggregate = task.finish().unwrap();
+        assert!(aggregate.errors[0].1.is_panicked());
+        assert_eq!(aggregate.results, [(1, 1)]);
+    }
+}
+
+#[test]
+fn observer_that_panics_keeps_no_other_from_being_told() {
+    let log = Log::default();
+    let run = fetch_and_aggregate([(0, ready(Ok(1)))], NEVER)
+        .observe(|_| panic!("observer"))
+        .observe(log.observer());
+    let mut task = Task::new(run);
+    while let Err(payload) = catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())) {
+        assert_eq!(payload.downcast_ref(), Some(&"observer"));
+    }
+    assert_eq!(log.take(), ["0 started", "0 Ok(1)"]);
+}
+
+#[test]
+fn caught_panics_give_other_sources_no_second_turn_in_the_same_poll() {
+    let (handles, list) = sources(50);
+    handles[0].never_rests();
+    for handle in &handles[1..] {
+        handle.on_poll(|_| panic!("boom"));
+    }
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).catch_panics());
+    assert!(task.poll().is_pending());
+    assert_eq!(common::polls(&handles), [1; 50]);
+
+    let (handles, list) = sources(2);
+    handles[0].never_rests();
+    handles[1].on_poll(|_| panic!("boom"));
+    let run = fetch_and_aggregate(list, Duration::ZERO).catch_panics();
+    assert_eq!(Task::new(run).finish().unwrap_err().partial.unfinished, [0]);
+    assert_eq!(common::polls(&handles), [1, 1]);
+}
+
+#[test]
 fn panics_caught_on_the_same_run_disturb_no_other_source() {
     let (handles, list) = sources(300);
     for handle in handles.iter().step_by(2) {

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -423,4 +424,168 @@ fn rule_of_the_caller_sees_the_batches_that_are_over_at_their_places() {
     let outcomes = task.finish().unwrap();
     assert_eq!(outcomes[0].as_ref().unwrap_err().reason, Reason::NotNeeded);
     assert!(outcomes[1].is_ok() && outcomes[2].is_ok());
+}
+
+#[test]
+fn deadline_of_the_whole_is_no_failure_of_the_batches_that_it_cuts_off() {
+    type Run = futures_aggregate::Batches<usize, u32, &'static str>;
+    fn ends(result: Result<Run, futures_aggregate::Interrupted<Run>>) {
+        let interrupted = result.unwrap_err();
+        assert_eq!(interrupted.reason, Reason::TimedOut);
+        // What the second batch had in time is there, although the first was cut off before.
+        let late = interrupted.partial[1].as_ref().unwrap_err();
+        assert_eq!(late.partial.results.len(), 999);
+        let reasons = interrupted
+            .partial
+            .iter()
+            .map(|batch| batch.as_ref().unwrap_err().reason);
+        assert!(reasons.eq([Reason::TimedOut; 2]));
+    }
+    for policy in ["fail_fast", "quorum", "stop_when"] {
+        let (handles, mut list) = sources(1001);
+        let second = list.split_off(1);
+        let (deadline, timer) = source();
+        let run = process_batch([list, second]).expire_on(timer);
+        let finish = || {
+            deadline.answer(Ok(0));
+            handles[2..].iter().for_each(|handle| handle.answer(Ok(1)));
+        };
+        match policy {
+            "fail_fast" => {
+                let mut task = Task::new(run.fail_fast());
+                assert!(task.settle().is_pending());
+                finish();
+                ends(task.finish());
+            }
+            "quorum" => {
+                let mut task = Task::new(run.quorum(2));
+                assert!(task.settle().is_pending());
+                finish();
+                ends(task.finish());
+            }
+            _ => {
+                let any = |so_far: &[Option<_>]| so_far.iter().any(Option::is_some);
+                let mut task = Task::new(run.stop_when(any));
+                assert!(task.settle().is_pending());
+                finish();
+                ends(task.finish());
+            }
+        }
+    }
+}
+
+#[test]
+fn panic_in_the_last_look_after_the_deadline_decides_too() {
+    for pending in [0, 1] {
+        let (handles, list) = sources(2 + pending);
+        let (deadline, timer) = source();
+        let run = fetch_and_aggregate(list, NEVER)
+            .fail_fast()
+            .catch_panics()
+            .expire_on(timer);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        // The first is woken after its turn in the poll of the deadline, and panics.
+        let first = handles[0].clone();
+        handles[0].on_poll(|_| panic!("late"));
+        handles[1].on_poll(move |_| first.wake());
+        handles[1].answer(Ok(1));
+        deadline.answer(Ok(0));
+        let interrupted = task.finish().unwrap_err();
+        assert_eq!(interrupted.reason, Reason::SourceFailed);
+        assert_eq!(interrupted.partial.errors.len(), 1);
+        assert_eq!(interrupted.partial.unfinished.len(), pending);
+    }
+}
+
+#[test]
+fn batch_that_panics_as_it_ends_is_polled_again_and_keeps_its_outcome() {
+    for cancelled in [true, false] {
+        let (handles, list) = sources(2);
+        let (cancel, signal) = source();
+        handles[1].on_drop(|| panic!("loser"));
+        let run = process_batch([list])
+            .batch_quorum(1)
+            .batch_timeout(NEVER)
+            .cancel_on(signal);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        handles[0].answer(Ok(1));
+        assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+        let outcomes = if cancelled {
+            cancel.answer(Ok(0));
+            task.finish().unwrap_err().partial
+        } else {
+            assert!(task.is_woken());
+            task.finish().unwrap()
+        };
+        assert_eq!(outcomes[0].as_ref().unwrap().results, [(0, 1)]);
+    }
+}
+
+#[test]
+fn last_outcomes_after_the_deadline_complete_a_run_that_was_at_its_limit() {
+    for limit in [1, 2] {
+        let (handles, list) = sources(1);
+        let (deadline, timer) = source();
+        let run = fetch_and_aggregate(list, NEVER)
+            .concurrency(limit)
+            .expire_on(timer);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        // It answers in the last look.
+        let own = handles[0].clone();
+        let mut woken = false;
+        handles[0].on_poll(move |_| {
+            if !std::mem::replace(&mut woken, true) {
+                own.answer_next(Ok(1));
+            }
+        });
+        handles[0].wake();
+        deadline.answer(Ok(0));
+        assert_eq!(task.finish().unwrap().results, [(0, 1)]);
+    }
+}
+
+#[test]
+fn list_that_goes_on_after_it_said_that_it_was_at_its_end_is_believed() {
+    struct Understated(u32);
+    impl Iterator for Understated {
+        type Item = (u32, Source);
+        fn next(&mut self) -> Option<Self::Item> {
+            self.0 += 1;
+            (self.0 <= 3000).then(|| (self.0, ready(Ok(0))))
+        }
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            (0, Some(0))
+        }
+    }
+    let aggregate = Task::new(fetch_and_aggregate(Understated(0), NEVER)).finish();
+    assert_eq!(aggregate.unwrap().results.len(), 3000);
+}
+
+#[test]
+fn failure_that_unwound_was_there_before_the_cancel_that_came_after_it() {
+    let (handles, list) = sources(2);
+    let (cancel, signal) = source();
+    handles[0].on_poll(|_| panic!("first"));
+    let run = fetch_and_aggregate(list, NEVER)
+        .fail_fast()
+        .cancel_on(signal);
+    let mut task = Task::new(run);
+    assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+    cancel.answer(Ok(0));
+    assert_eq!(task.finish().unwrap_err().reason, Reason::SourceFailed);
+}
+
+#[test]
+fn rules_and_observers_are_set_before_the_first_poll() {
+    let (_, list) = sources(1);
+    let mut run = fetch_and_aggregate(list, NEVER);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(std::pin::Pin::new(&mut run).poll(&mut cx).is_pending());
+    let refused = catch_unwind(AssertUnwindSafe(|| drop(run.stop_when(|_| true))));
+    let payload = refused.unwrap_err();
+    let message = payload.downcast_ref::<&str>().unwrap();
+    assert!(message.contains("before it is polled"), "{message}");
 }

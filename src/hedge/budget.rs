@@ -26,7 +26,7 @@ const TOKEN: u64 = 1000;
 /// use futures_aggregate::{HedgeBudget, hedge};
 ///
 /// # futures::executor::block_on(async {
-/// // Extra attempts stop after 5 failures in a row, and go on after 10 successes for each.
+/// // Extra attempts stop after 5 failures in a row. Each failure costs what 10 successes give.
 /// let budget = HedgeBudget::new(10, 0.1);
 /// let mut attempts = 0;
 /// for _ in 0..4 {

@@ -4,6 +4,8 @@
 /// costs nothing that can be measured, few enough that other tasks of the thread are not kept
 /// waiting.
 const POLLS: u32 = 256;
+/// Source polls in one poll of a run that is small, and usually one of many in another run.
+const FEW: u32 = 8;
 
 /// What is left of one poll's allowance. The runs inside a run share its budget.
 #[derive(Debug)]
@@ -14,6 +16,10 @@ pub struct Budget {
 impl Budget {
     pub(crate) fn new() -> Self {
         Self { left: POLLS }
+    }
+
+    pub(crate) fn small() -> Self {
+        Self { left: FEW }
     }
 
     pub(crate) fn is_spent(&self) -> bool {

@@ -14,13 +14,17 @@ where
     H: Follow<K>,
 {
     /// Ends the run at once: drops every source in flight, oldest first, and names those never
-    /// started, where the iterator knows how many there can be.
+    /// started, where the iterator knows how many there can be. Returns how the run has ended, which
+    /// may be otherwise, if it had before.
     pub(crate) fn end(
         &mut self,
         end: End,
         operation: &mut impl Operation<K, F, H>,
         panics: &mut Panics,
-    ) {
+    ) -> End {
+        if let Stage::Ended(end) = self.stage {
+            return end;
+        }
         self.stage = Stage::Ended(end);
         self.deadlines.disarm();
         panics.catch(|| self.ready.close());
@@ -49,6 +53,7 @@ where
             panics.catch(|| drop(sources));
         }
         operation.ended(panics);
+        end
     }
 }
 

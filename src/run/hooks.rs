@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::panics::Panics;
 use crate::{Event, Reason, SourceError};
 
 /// The caller's hooks: what `observe` and `stop_when` were given.
@@ -124,13 +125,17 @@ where
     N: FnMut(Event<'_, K, T, E>),
 {
     fn started(&mut self, id: &K) {
-        self.before.started(id);
-        (self.observer)(Event::Started { id });
+        tell_both(
+            || self.before.started(id),
+            || (self.observer)(Event::Started { id }),
+        );
     }
 
     fn unfinished(&mut self, id: &K, reason: Reason) {
-        self.before.unfinished(id, reason);
-        (self.observer)(Event::Unfinished { id, reason });
+        tell_both(
+            || self.before.unfinished(id, reason),
+            || (self.observer)(Event::Unfinished { id, reason }),
+        );
     }
 }
 
@@ -140,9 +145,19 @@ where
     N: FnMut(Event<'_, K, T, E>),
 {
     fn finished(&mut self, id: &K, result: Result<&T, &SourceError<E>>) {
-        self.before.finished(id, result);
-        (self.observer)(Event::Finished { id, result });
+        tell_both(
+            || self.before.finished(id, result),
+            || (self.observer)(Event::Finished { id, result }),
+        );
     }
+}
+
+/// Tells two observers, the second even if the first panics.
+fn tell_both(first: impl FnOnce(), second: impl FnOnce()) {
+    let mut panics = Panics::default();
+    panics.catch(first);
+    panics.catch(second);
+    panics.resume();
 }
 
 impl<O, N, T, E> fmt::Debug for Observed<O, N, T, E> {

@@ -21,6 +21,11 @@ impl Panics {
         }
     }
 
+    /// Whether there was any.
+    pub(crate) fn is_some(&self) -> bool {
+        self.first.is_some()
+    }
+
     /// Keeps a panic, unless there was one before.
     pub(crate) fn note(&mut self, payload: Box<dyn Any + Send>) {
         match self.first {

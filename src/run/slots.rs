@@ -112,6 +112,11 @@ impl<K, F> Slots<K, F> {
         }
     }
 
+    /// Wakes the slot, as its source would.
+    pub(crate) fn wake(&self, index: usize) {
+        self.slots[index].waker.wake_by_ref();
+    }
+
     /// Takes the source out of its slot, lets `last` have one more look at it, and drops it.
     /// Returns its id and what was seen, unless the slot was empty. A drop that panics is noted in
     /// `panics`.

@@ -113,6 +113,7 @@ pub struct Handle {
 #[derive(Default)]
 struct Shared {
     answer: Option<Answer>,
+    next_answer: Option<Answer>,
     polls: usize,
     dropped: bool,
     keeps_waker: bool,
@@ -165,6 +166,12 @@ impl Handle {
         }
     }
 
+    /// Lets the source answer at its next poll but this one, and wakes it for that.
+    pub fn answer_next(&self, answer: Answer) {
+        self.shared.lock().unwrap().next_answer = Some(answer);
+        self.wake();
+    }
+
     pub fn polls(&self) -> usize {
         self.shared.lock().unwrap().polls
     }
@@ -209,7 +216,10 @@ impl Future for Source {
             on_poll(cx.waker());
             self.shared.lock().unwrap().on_poll = Some(on_poll);
         }
-        match self.shared.lock().unwrap().answer.take() {
+        let shared = &mut *self.shared.lock().unwrap();
+        let answer = shared.answer.take();
+        shared.answer = shared.next_answer.take();
+        match answer {
             Some(answer) => Poll::Ready(answer),
             None => Poll::Pending,
         }
