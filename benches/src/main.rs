@@ -26,6 +26,10 @@ struct Args {
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
 
+    /// Measure this crate alone, for a profiler.
+    #[arg(long)]
+    alone: bool,
+
     /// Write the table as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -53,7 +57,10 @@ fn run(args: &Args) -> io::Result<()> {
             if !name.contains(&args.filter) {
                 continue;
             }
-            let contenders = (workload.contenders)(size);
+            let mut contenders = (workload.contenders)(size);
+            if args.alone {
+                contenders.truncate(1);
+            }
             let units = workload.units.unwrap_or(size);
             let row = harness::measure(name, units, contenders, args.samples);
             println!("{}", report::line(&row));

@@ -60,7 +60,32 @@ pub struct Ready {
     segment: usize,
     /// From the segment's top word down to where the sweep is: each word taken on the way, with
     /// its bits that are still to be looked at.
-    path: Vec<(usize, u64)>,
+    path: Path,
+}
+
+/// Words on the way from the top of the largest segment to a leaf, at the most.
+const DEPTH: usize = 6;
+
+/// A stack of words and their bits.
+#[derive(Debug, Default)]
+struct Path {
+    words: [(usize, u64); DEPTH],
+    len: usize,
+}
+
+impl Path {
+    fn push(&mut self, word: usize, bits: u64) {
+        self.words[self.len] = (word, bits);
+        self.len += 1;
+    }
+
+    fn taken(&mut self) -> &mut [(usize, u64)] {
+        &mut self.words[..self.len]
+    }
+
+    fn is_done(&self) -> bool {
+        self.words[..self.len].iter().all(|&(_, bits)| bits == 0)
+    }
 }
 
 impl Ready {
@@ -70,7 +95,7 @@ impl Ready {
             segments: Vec::new(),
             unswept: 0,
             segment: 0,
-            path: Vec::new(),
+            path: Path::default(),
         }
     }
 
@@ -104,7 +129,7 @@ impl Ready {
     /// Starts a sweep over the slots woken so far, unless one is under way.
     pub(crate) fn start_sweep(&mut self) {
         if self.is_swept() {
-            self.path.clear();
+            self.path.len = 0;
             let woken = self.root.woken.load(Ordering::Relaxed) & SEGMENTS;
             if woken != 0 {
                 self.unswept = self.root.woken.fetch_and(!SEGMENTS, Ordering::AcqRel) & SEGMENTS;
@@ -114,14 +139,14 @@ impl Ready {
 
     /// Whether the sweep has come to its end.
     pub(crate) fn is_swept(&self) -> bool {
-        self.unswept == 0 && self.path.iter().all(|&(_, bits)| bits == 0)
+        self.unswept == 0 && self.path.is_done()
     }
 
     /// The next slot of the sweep. A sweep names each slot once at the most, whatever is woken
     /// meanwhile, because it takes each word once.
     pub(crate) fn next(&mut self) -> Option<usize> {
         loop {
-            let Some((word, bits)) = self.path.last_mut() else {
+            let Some((word, bits)) = self.path.taken().last_mut() else {
                 if self.unswept == 0 {
                     return None;
                 }
@@ -130,7 +155,7 @@ impl Ready {
                 continue;
             };
             if *bits == 0 {
-                self.path.pop();
+                self.path.len -= 1;
                 continue;
             }
             let (word, bit) = (*word, take_lowest(bits));
@@ -149,6 +174,7 @@ impl Ready {
         let mut woken = segment.words[word].fetch_and(!bit, Ordering::AcqRel) & bit != 0;
         if let Some((_, bits)) = self
             .path
+            .taken()
             .iter_mut()
             .find(|(taken, _)| self.segment == number && *taken == word)
         {
@@ -188,7 +214,7 @@ impl Ready {
 
     fn descend(&mut self, word: usize) {
         let bits = self.segments[self.segment].words[word].swap(0, Ordering::AcqRel);
-        self.path.push((word, bits));
+        self.path.push(word, bits);
     }
 }
 

@@ -14,17 +14,12 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Makes `waker` the one to wake.
+    /// Makes `waker` the one to wake. It is cloned even if it is known, which costs less than to
+    /// look first, as each wake has taken the one before.
     pub(super) fn register(&self, waker: &Waker) {
-        let known = self
-            .lock()
-            .as_ref()
-            .is_some_and(|known| known.will_wake(waker));
-        if !known {
-            let waker = waker.clone();
-            let previous = self.lock().replace(waker);
-            drop(previous);
-        }
+        let waker = waker.clone();
+        let previous = self.lock().replace(waker);
+        drop(previous);
     }
 
     /// Wakes the task, which registers again when it polls.
