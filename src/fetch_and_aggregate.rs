@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
+use crate::interrupted::resolve;
 use crate::run::{
     Budget, Decide, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ruled, Run,
     Signals, Stop,
@@ -294,7 +295,7 @@ where
     ) -> Poll<Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>> {
         let this = self.project();
         let end = std::task::ready!(this.run.poll(cx, this.signals, budget, this.collected));
-        Poll::Ready(this.collected.take(end))
+        Poll::Ready(resolve(end, std::mem::take(&mut this.collected.aggregate)))
     }
 
     /// Says that the time is up. It ends by itself when it is polled.
@@ -310,7 +311,7 @@ where
     ) -> Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>> {
         let this = self.project();
         let end = this.run.end(Err(reason), this.collected, panics);
-        this.collected.take(end)
+        resolve(end, std::mem::take(&mut this.collected.aggregate))
     }
 }
 
@@ -364,18 +365,6 @@ struct Collected<K, T, E> {
 }
 
 impl<K, T, E> Collected<K, T, E> {
-    /// What a run that has ended in this way has come to.
-    fn take(&mut self, end: End) -> Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>> {
-        let aggregate = std::mem::take(&mut self.aggregate);
-        match end {
-            Ok(()) => Ok(aggregate),
-            Err(reason) => Err(Interrupted {
-                reason,
-                partial: aggregate,
-            }),
-        }
-    }
-
     fn record(
         &mut self,
         (id, result): Outcome<K, T, E>,

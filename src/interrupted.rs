@@ -44,6 +44,17 @@ impl<P> Interrupted<P> {
     }
 }
 
+/// What an operation resolves to, when its run has ended in this way and come to this.
+pub(crate) fn resolve<P>(end: Result<(), Reason>, came_to: P) -> Result<P, Interrupted<P>> {
+    match end {
+        Ok(()) => Ok(came_to),
+        Err(reason) => Err(Interrupted {
+            reason,
+            partial: came_to,
+        }),
+    }
+}
+
 impl<P: Summary> fmt::Display for Interrupted<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.reason)?;

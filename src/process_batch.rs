@@ -11,6 +11,7 @@ use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use crate::fetch_and_aggregate::FetchAndAggregate;
+use crate::interrupted::resolve;
 use crate::run::{
     Budget, Decide, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ruled, Run,
     Shared, Signals, Stop, Unobserved, check_concurrency,
@@ -332,14 +333,7 @@ where
         let this = self.project();
         let budget = &mut Budget::new();
         let end = std::task::ready!(this.run.poll(cx, this.signals, budget, this.outcomes));
-        let batches = this.outcomes.take();
-        Poll::Ready(match end {
-            Ok(()) => Ok(batches),
-            Err(reason) => Err(Interrupted {
-                reason,
-                partial: batches,
-            }),
-        })
+        Poll::Ready(resolve(end, this.outcomes.take()))
     }
 }
 

@@ -14,6 +14,7 @@ use async_channel::Sender;
 use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
+use crate::interrupted::resolve;
 use crate::run::{
     Budget, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ready, Run, Signals,
 };
@@ -271,13 +272,7 @@ where
             undelivered,
             unfinished: std::mem::take(this.unfinished),
         };
-        Poll::Ready(match end {
-            Ok(()) => Ok(streamed),
-            Err(reason) => Err(Interrupted {
-                reason,
-                partial: streamed,
-            }),
-        })
+        Poll::Ready(resolve(end, streamed))
     }
 }
 
