@@ -309,7 +309,9 @@ where
         M: FnMut(Event<'_, K, T, E>),
     {
         ProcessBatch {
-            run: self.run.map_sources(|batches| batches.observe(observer)),
+            run: self
+                .run
+                .map(|batches| batches.observe(observer), std::convert::identity),
             outcomes: self.outcomes,
             signals: self.signals,
         }

@@ -135,58 +135,47 @@ where
         self.catches_panics = true;
     }
 
+    /// Changes the sources, of which none is started, and who watches and decides.
+    ///
+    /// # Panics
+    ///
+    /// If the run has been polled.
+    #[track_caller]
+    pub(crate) fn map<J, G, N>(
+        self,
+        sources: impl FnOnce(I) -> J,
+        hooks: impl FnOnce(H) -> N,
+    ) -> Run<J, K, G, N>
+    where
+        N: Follow<K>,
+    {
+        assert!(
+            matches!(self.stage, Stage::New),
+            "an operation must be set up before it is polled for the first time"
+        );
+        Run {
+            ready: self.ready,
+            in_flight: self.in_flight.map_hooks(hooks),
+            sources: self.sources.map(sources),
+            concurrency: self.concurrency,
+            catches_panics: self.catches_panics,
+            deadlines: self.deadlines,
+            stage: Stage::New,
+            late_left: false,
+            turn: false,
+            aside: 0,
+            polling: None,
+        }
+    }
+
     /// Changes who watches and decides.
     ///
     /// # Panics
     ///
     /// If the run has been polled.
     #[track_caller]
-    pub(crate) fn map_hooks<N: Follow<K>>(self, map: impl FnOnce(H) -> N) -> Run<I, K, F, N> {
-        self.check_new();
-        Run {
-            ready: self.ready,
-            in_flight: self.in_flight.map_hooks(map),
-            sources: self.sources,
-            concurrency: self.concurrency,
-            catches_panics: self.catches_panics,
-            deadlines: self.deadlines,
-            stage: self.stage,
-            late_left: self.late_left,
-            turn: self.turn,
-            aside: self.aside,
-            polling: self.polling,
-        }
-    }
-
-    /// Changes the sources, of which none is started.
-    ///
-    /// # Panics
-    ///
-    /// If the run has been polled.
-    #[track_caller]
-    pub(crate) fn map_sources<J, G>(self, map: impl FnOnce(I) -> J) -> Run<J, K, G, H> {
-        self.check_new();
-        Run {
-            ready: self.ready,
-            in_flight: self.in_flight.empty(),
-            sources: self.sources.map(map),
-            concurrency: self.concurrency,
-            catches_panics: self.catches_panics,
-            deadlines: self.deadlines,
-            stage: self.stage,
-            late_left: self.late_left,
-            turn: self.turn,
-            aside: self.aside,
-            polling: self.polling,
-        }
-    }
-
-    #[track_caller]
-    fn check_new(&self) {
-        assert!(
-            matches!(self.stage, Stage::New),
-            "an operation must be set up before it is polled for the first time"
-        );
+    pub(crate) fn map_hooks<N: Follow<K>>(self, hooks: impl FnOnce(H) -> N) -> Run<I, K, F, N> {
+        self.map(std::convert::identity, hooks)
     }
 
     /// The sources not yet started.

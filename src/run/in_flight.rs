@@ -40,19 +40,14 @@ where
         }
     }
 
-    /// Gives the sources to others that watch.
-    pub(crate) fn map_hooks<N: Follow<K>>(mut self, map: impl FnOnce(H) -> N) -> InFlight<K, F, N> {
-        InFlight {
-            slots: std::mem::take(&mut self.slots),
-            hooks: self.hooks.take().map(map),
-        }
-    }
-
-    /// Room for other sources, under the same hooks.
-    pub(crate) fn empty<G>(mut self) -> InFlight<K, G, H> {
+    /// Room for other sources, under hooks made of these. Nothing may be in flight yet.
+    pub(crate) fn map_hooks<G, N: Follow<K>>(
+        mut self,
+        map: impl FnOnce(H) -> N,
+    ) -> InFlight<K, G, N> {
         InFlight {
             slots: Slots::new(),
-            hooks: self.hooks.take(),
+            hooks: self.hooks.take().map(map),
         }
     }
 

@@ -191,11 +191,5 @@ impl<K, F> Slots<K, F> {
     }
 }
 
-impl<K, F> Default for Slots<K, F> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests;
