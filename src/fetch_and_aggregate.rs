@@ -114,7 +114,6 @@ where
             collected: Collected {
                 aggregate: Aggregate::default(),
                 stop: Stop::default(),
-                asked: 0,
             },
             signals: Signals::none(),
         }
@@ -360,8 +359,6 @@ where
 struct Collected<K, T, E> {
     aggregate: Aggregate<K, T, E>,
     stop: Stop,
-    /// How many outcomes there were when the caller's rule was last asked.
-    asked: usize,
 }
 
 impl<K, T, E> Collected<K, T, E> {
@@ -421,11 +418,7 @@ where
 
     fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
         let (succeeded, failed) = (self.aggregate.results.len(), self.aggregate.errors.len());
-        let verdict = self.stop.verdict(succeeded, failed, most_left);
-        if verdict.is_some() || self.asked == succeeded + failed {
-            return verdict;
-        }
-        self.asked = succeeded + failed;
-        hooks.is_enough(&self.aggregate).then_some(Ok(()))
+        let is_enough = || hooks.is_enough(&self.aggregate);
+        self.stop.verdict(succeeded, failed, most_left, is_enough)
     }
 }

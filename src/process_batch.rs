@@ -436,8 +436,6 @@ struct Outcomes<K, T, E> {
     succeeded: usize,
     failed: usize,
     stop: Stop,
-    /// How many outcomes there were when the caller's rule was last asked.
-    asked: usize,
     /// Whether the time of the whole is up.
     line_drawn: bool,
     /// Whether a batch was interrupted by that.
@@ -451,7 +449,6 @@ impl<K, T, E> Outcomes<K, T, E> {
             succeeded: 0,
             failed: 0,
             stop: Stop::default(),
-            asked: 0,
             line_drawn: false,
             cut_short: false,
         }
@@ -551,11 +548,8 @@ where
     fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
         // A batch that the deadline has cut off has not failed, and decides nothing.
         let most_left = || if self.cut_short { None } else { most_left() };
-        let verdict = self.stop.verdict(self.succeeded, self.failed, most_left);
-        if verdict.is_some() || self.asked == self.succeeded + self.failed {
-            return verdict;
-        }
-        self.asked = self.succeeded + self.failed;
-        hooks.is_enough(&self.batches).then_some(Ok(()))
+        let is_enough = || hooks.is_enough(&self.batches);
+        self.stop
+            .verdict(self.succeeded, self.failed, most_left, is_enough)
     }
 }

@@ -3,11 +3,14 @@
 use super::End;
 use crate::Reason;
 
-/// The rules that need nothing but counts. None is set unless the caller sets it.
+/// The rules that need nothing but counts, none of which is set unless the caller sets it, and when
+/// the caller's own rule is to be asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Stop {
     fail_fast: bool,
     quorum: Option<usize>,
+    /// How many outcomes there were when the caller's rule was last asked.
+    asked: usize,
 }
 
 impl Stop {
@@ -29,8 +32,24 @@ impl Stop {
     }
 
     /// How the run ends for what it has come to, if it does. `most_left` says how many sources may
-    /// still answer, if that is known.
+    /// still answer, if that is known; `is_enough` asks the caller's rule, once for each outcome
+    /// that does not decide by itself.
     pub(crate) fn verdict(
+        &mut self,
+        succeeded: usize,
+        failed: usize,
+        most_left: impl FnOnce() -> Option<usize>,
+        is_enough: impl FnOnce() -> bool,
+    ) -> Option<End> {
+        let counted = self.by_counts(succeeded, failed, most_left);
+        if counted.is_some() || self.asked == succeeded + failed {
+            return counted;
+        }
+        self.asked = succeeded + failed;
+        is_enough().then_some(Ok(()))
+    }
+
+    fn by_counts(
         &self,
         succeeded: usize,
         failed: usize,
