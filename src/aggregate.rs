@@ -47,6 +47,16 @@ impl<K, T, E> Aggregate<K, T, E> {
     }
 }
 
+impl<K, T, E> Aggregate<K, T, E> {
+    /// Makes room for results, unless that is more than can be had, or than is wise to believe.
+    pub(crate) fn reserve(&mut self, results: usize) {
+        const MOST_BYTES: usize = 16 << 20;
+        let most = MOST_BYTES / size_of::<(K, T)>().max(1);
+        // They can still be pushed one by one.
+        let _ = self.results.try_reserve(results.min(most));
+    }
+}
+
 impl<K, T, E> Default for Aggregate<K, T, E> {
     fn default() -> Self {
         Self {

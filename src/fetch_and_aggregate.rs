@@ -381,6 +381,10 @@ where
     type Output = Result<T, E>;
     type Rest = ();
 
+    fn expect(&mut self, sources: usize) {
+        self.aggregate.reserve(sources);
+    }
+
     fn poll_source(
         &mut self,
         source: Pin<&mut F>,

@@ -222,7 +222,7 @@ where
             Stage::Done => panic!("polled after completion, which `is_terminated()` tells"),
             Stage::New | Stage::Running | Stage::Closing { .. } => {}
         }
-        self.ready.begin_poll(cx.waker());
+        self.ready.begin_poll();
         let mut goes_on = false;
         loop {
             // One for the whole poll, because one around each source could be measured.
@@ -288,18 +288,23 @@ where
             return self.close(last_sweep, budget, operation);
         }
 
-        if signals.as_mut().is_cancelled(&self.ready) {
+        if signals.as_mut().is_cancelled(&mut self.ready) {
             return ControlFlow::Break(Err(Reason::Cancelled));
         }
-        if let Some(reason) = operation.poll_stop(&self.ready) {
+        if let Some(reason) = operation.poll_stop(&mut self.ready) {
             return ControlFlow::Break(Err(reason));
         }
         if is_new {
             // It may be decided before anything is asked.
             self.verdict(operation)?;
+            if let Some(sources) = &self.sources {
+                // A list that panics here panics again when it matters.
+                let least = Panics::default().catch(|| sources.size_hint().0);
+                operation.expect(least.unwrap_or(0));
+            }
         }
 
-        operation.flush(&self.ready, budget)?;
+        operation.flush(&mut self.ready, budget)?;
         if self.late_left {
             self.expire_sources(budget, operation)?;
         }
@@ -311,13 +316,14 @@ where
         // It may be decided by the end of the list.
         self.verdict(operation)?;
 
-        self.deadlines.note_timer(&self.ready);
+        self.deadlines.note_timer(&mut self.ready);
         let now = self.expire_sources(budget, operation)?;
-        operation.flush(&self.ready, budget)?;
+        operation.flush(&mut self.ready, budget)?;
         if self.is_complete(operation) {
             return ControlFlow::Break(Ok(()));
         }
-        if now.is_some_and(|now| self.deadlines.is_over(now)) || signals.is_expired(&self.ready) {
+        if now.is_some_and(|now| self.deadlines.is_over(now)) || signals.is_expired(&mut self.ready)
+        {
             if self.deadlines.is_zero() {
                 return ControlFlow::Break(Err(Reason::TimedOut));
             }
@@ -403,14 +409,13 @@ where
     /// Puts a source into flight, and tells of it.
     fn start(&mut self, id: K, source: F) -> usize {
         self.deadlines.note_start();
-        let ready = &mut self.ready;
-        let slots = &mut self.in_flight.slots;
-        let index = slots.insert(id, source, |index| ready.waker(index));
         let mut panics = Panics::default();
-        panics.catch(|| self.in_flight.tell_started(index));
+        panics.catch(|| self.in_flight.hooks().started(&id));
+        let index = self.in_flight.slots.insert(id, source);
+        self.ready.cover(index);
         if panics.is_some() {
             // It is polled by the next sweep.
-            self.in_flight.slots.wake(index);
+            self.ready.wake(index);
             panics.resume();
         }
         index
@@ -429,7 +434,7 @@ where
             None => self.drop_list(),
             Some((id, source)) => {
                 let index = self.start(id, source);
-                self.in_flight.slots.wake(index);
+                self.ready.wake(index);
             }
         }
     }
@@ -451,23 +456,20 @@ where
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
+        let mut panics = Panics::default();
         self.polling = Some(index);
+        let slots = &mut self.in_flight.slots;
         // An empty slot that a stale waker has woken costs a poll too.
         let poll = budget.spend_on(|budget| {
-            self.in_flight.slots.poll(index, |source, cx| {
+            slots.poll(index, &mut self.ready, &mut panics, |source, cx| {
                 operation.poll_source(source, cx, budget)
             })
         });
         self.polling = None;
-        let Poll::Ready(output) = poll else {
+        let Poll::Ready((id, output)) = poll else {
             return ControlFlow::Continue(());
         };
-        let mut panics = Panics::default();
-        let removed = self.in_flight.slots.remove(index, &mut panics, |_, _| ());
-        let flow = match removed {
-            Some((id, ())) => operation.finished(id, output, self.in_flight.hooks(), &mut panics),
-            None => ControlFlow::Continue(()),
-        };
+        let flow = operation.finished(id, output, self.in_flight.hooks(), &mut panics);
         panics.resume();
         flow?;
         self.verdict(operation)

@@ -361,12 +361,12 @@ where
         self.unfinished.push(id);
     }
 
-    fn poll_stop(&mut self, ready: &Ready) -> Option<Reason> {
+    fn poll_stop(&mut self, ready: &mut Ready) -> Option<Reason> {
         let gone = self.delivery.as_mut().is_receiver_gone(ready);
         gone.then_some(Reason::ReceiverClosed)
     }
 
-    fn flush(&mut self, ready: &Ready, budget: &mut Budget) -> ControlFlow<End> {
+    fn flush(&mut self, ready: &mut Ready, budget: &mut Budget) -> ControlFlow<End> {
         stop_if_gone(self.delivery.as_mut().flush(ready, budget))
     }
 

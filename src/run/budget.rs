@@ -44,6 +44,7 @@ impl Budget {
     }
 
     /// Lets `work` take what it needs, and at least one: whoever is polled is polled once.
+    #[inline(always)]
     pub(crate) fn spend_on<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.left;
         let result = work(self);

@@ -2,7 +2,6 @@
 //! what was woken before is polled once more before the line is drawn.
 
 use std::ops::ControlFlow;
-use std::task::Poll;
 use std::time::Instant;
 
 use super::budget::Budget;
@@ -83,11 +82,8 @@ where
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
-        let told = self.in_flight.slots.poll(index, |source, _| {
-            operation.close(source);
-            Poll::Ready(())
-        });
-        debug_assert!(told.is_ready(), "the slot has a source");
+        let slots = &mut self.in_flight.slots;
+        slots.with(index, |source| operation.close(source));
         self.poll_slot(index, budget, operation)
     }
 
@@ -111,7 +107,7 @@ where
             self.sweep_to_the_end(last_sweep, budget, operation)
         };
         let flow = match flow {
-            ControlFlow::Continue(true) => operation.flush(&self.ready, budget),
+            ControlFlow::Continue(true) => operation.flush(&mut self.ready, budget),
             ControlFlow::Continue(false) => return ControlFlow::Continue(true),
             ControlFlow::Break(end) => ControlFlow::Break(end),
         };

@@ -14,12 +14,12 @@ use futures_timer::Delay;
 
 use super::ready::{Flag, Ready};
 
-/// The time limits of a run, and its timer. `Duration::MAX` is no limit.
+/// The time limits of a run, where it has any, and its timer.
 pub(crate) struct Deadlines {
-    timeout: Duration,
-    source_timeout: Duration,
+    timeout: Option<Duration>,
+    source_timeout: Option<Duration>,
     /// How long after the last start one more source may be started than the limit admits.
-    pace: Duration,
+    pace: Option<Duration>,
     /// When the whole run ends, once it has begun.
     whole: Option<Instant>,
     /// When one more source may be started, once the clock was read after the last start.
@@ -36,9 +36,9 @@ struct Timer {
 impl Deadlines {
     pub(crate) fn new(timeout: Duration) -> Self {
         Self {
-            timeout,
-            source_timeout: Duration::MAX,
-            pace: Duration::MAX,
+            timeout: limit(timeout),
+            source_timeout: None,
+            pace: None,
             whole: None,
             next_start: None,
             timer: None,
@@ -47,26 +47,28 @@ impl Deadlines {
     }
 
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout;
+        self.timeout = limit(timeout);
     }
 
     pub(crate) fn set_source_timeout(&mut self, source_timeout: Duration) {
-        self.source_timeout = source_timeout;
+        self.source_timeout = limit(source_timeout);
     }
 
     pub(crate) fn set_pace(&mut self, pace: Duration) {
-        self.pace = pace;
+        self.pace = limit(pace);
     }
 
     /// Begins to count. A limit that the clock cannot express is none.
     pub(crate) fn start(&mut self) {
-        self.whole = self.now().and_then(|now| now.checked_add(self.timeout));
+        self.whole = self
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout));
     }
 
     /// Looks at the clock, if there is any limit to compare it with.
     pub(crate) fn now(&self) -> Option<Instant> {
-        let shortest = self.timeout.min(self.source_timeout).min(self.pace);
-        (shortest < Duration::MAX).then(Instant::now)
+        let any = self.timeout.or(self.source_timeout).or(self.pace);
+        any.map(|_| Instant::now())
     }
 
     /// A source was started: the next has to wait from now on.
@@ -77,7 +79,7 @@ impl Deadlines {
     /// Whether it is time to start one more source than the limit admits.
     pub(crate) fn is_start_due(&mut self, now: Instant) -> bool {
         match self.next_start {
-            None => self.next_start = now.checked_add(self.pace),
+            None => self.next_start = self.pace.and_then(|pace| now.checked_add(pace)),
             Some(at) if at <= now => {
                 self.next_start = None;
                 return true;
@@ -105,21 +107,21 @@ impl Deadlines {
 
     /// The deadline of a source that starts now, if the clock can express it.
     pub(crate) fn of_source(&self, now: Instant) -> Option<Instant> {
-        now.checked_add(self.source_timeout)
+        now.checked_add(self.source_timeout?)
     }
 
     /// Whether a run without time gives each source one poll and no more.
     pub(crate) fn is_zero(&self) -> bool {
-        self.timeout.is_zero()
+        self.timeout == Some(Duration::ZERO)
     }
 
     /// Whether a source without time gets one poll and no more.
     pub(crate) fn is_source_zero(&self) -> bool {
-        self.source_timeout.is_zero()
+        self.source_timeout == Some(Duration::ZERO)
     }
 
     /// Lets go of a timer that has fired.
-    pub(crate) fn note_timer(&mut self, ready: &Ready) {
+    pub(crate) fn note_timer(&mut self, ready: &mut Ready) {
         if ready.take_flag(Flag::Timer) {
             self.timer = None;
         }
@@ -172,4 +174,9 @@ impl Deadlines {
         self.timer = None;
         self.timer_waker = None;
     }
+}
+
+/// `Duration::MAX` is no limit.
+fn limit(duration: Duration) -> Option<Duration> {
+    (duration < Duration::MAX).then_some(duration)
 }

@@ -33,13 +33,6 @@ where
         self.hooks.as_mut().expect("hooks that were not given away")
     }
 
-    /// Tells that the source in a slot was started.
-    pub(crate) fn tell_started(&mut self, index: usize) {
-        if let (Some(id), Some(hooks)) = (self.slots.id(index), self.hooks.as_mut()) {
-            hooks.started(id);
-        }
-    }
-
     /// Room for other sources, under hooks made of these. Nothing may be in flight yet.
     pub(crate) fn map_hooks<G, N: Follow<K>>(
         mut self,

@@ -20,6 +20,9 @@ pub(crate) trait Operation<K, F, H> {
     /// What is left of a source that is stopped.
     type Rest;
 
+    /// At least so many sources are going to be started, says their list.
+    fn expect(&mut self, _sources: usize) {}
+
     /// Polls a source. One that polls sources of its own takes them out of `budget`.
     fn poll_source(
         &mut self,
@@ -82,12 +85,12 @@ pub(crate) trait Operation<K, F, H> {
     }
 
     /// Whether there is no more use for outcomes.
-    fn poll_stop(&mut self, _ready: &Ready) -> Option<Reason> {
+    fn poll_stop(&mut self, _ready: &mut Ready) -> Option<Reason> {
         None
     }
 
     /// Passes on outcomes that have waited, each out of `budget`.
-    fn flush(&mut self, _ready: &Ready, _budget: &mut Budget) -> ControlFlow<End> {
+    fn flush(&mut self, _ready: &mut Ready, _budget: &mut Budget) -> ControlFlow<End> {
         ControlFlow::Continue(())
     }
 

@@ -35,12 +35,20 @@ impl Panics {
     }
 
     /// Goes on with the first panic, if there was one, unless the thread is panicking already.
+    #[inline]
     pub(crate) fn resume(self) {
-        match self.first {
-            Some(payload) if !std::thread::panicking() => resume_unwind(payload),
-            Some(payload) => discard(payload),
-            None => {}
+        if let Some(payload) = self.first {
+            resume(payload);
         }
+    }
+}
+
+#[cold]
+fn resume(payload: Box<dyn Any + Send>) {
+    if std::thread::panicking() {
+        discard(payload);
+    } else {
+        resume_unwind(payload);
     }
 }
 

@@ -69,11 +69,11 @@ impl<C, X> Signals<C, X> {
 }
 
 impl<C: Future, X: Future> Signals<C, X> {
-    pub(crate) fn is_cancelled(self: Pin<&mut Self>, ready: &Ready) -> bool {
+    pub(crate) fn is_cancelled(self: Pin<&mut Self>, ready: &mut Ready) -> bool {
         self.project().cancel.poll(ready, Flag::Cancel).is_ready()
     }
 
-    pub(crate) fn is_expired(self: Pin<&mut Self>, ready: &Ready) -> bool {
+    pub(crate) fn is_expired(self: Pin<&mut Self>, ready: &mut Ready) -> bool {
         self.project().expire.poll(ready, Flag::Expire).is_ready()
     }
 }
@@ -147,7 +147,7 @@ impl<S> Watch<S> {
 
 impl<S: Future> Watch<S> {
     /// Polls the future if it is new or was woken.
-    pub(crate) fn poll(self: Pin<&mut Self>, ready: &Ready, flag: Flag) -> Poll<S::Output> {
+    pub(crate) fn poll(self: Pin<&mut Self>, ready: &mut Ready, flag: Flag) -> Poll<S::Output> {
         // The flag comes down before the poll, so that a wake during the poll is not lost, and
         // even if there is nothing to poll, so that a late wake does not keep the run busy.
         let woken = ready.take_flag(flag);

@@ -26,13 +26,13 @@ pub trait Deliver<O> {
     fn deliver(self: Pin<&mut Self>, outcome: O) -> Result<(), Gone>;
 
     /// Hands over what is in line, as far as there is room, each out of `budget`.
-    fn flush(self: Pin<&mut Self>, ready: &Ready, budget: &mut Budget) -> Result<(), Gone>;
+    fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget) -> Result<(), Gone>;
 
     /// Whether there are outcomes in line although none waits for room.
     fn can_flush(&self) -> bool;
 
     /// Whether the receiver is gone, even if there is nothing to hand over.
-    fn is_receiver_gone(self: Pin<&mut Self>, ready: &Ready) -> bool;
+    fn is_receiver_gone(self: Pin<&mut Self>, ready: &mut Ready) -> bool;
 
     /// How many outcomes are in line.
     fn waiting(&self) -> usize;
@@ -104,7 +104,7 @@ where
         if gone { Err(Gone) } else { Ok(()) }
     }
 
-    fn flush(self: Pin<&mut Self>, ready: &Ready, budget: &mut Budget) -> Result<(), Gone> {
+    fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget) -> Result<(), Gone> {
         let mut this = self.project();
         loop {
             // Counted before, for the same reason.
@@ -135,7 +135,7 @@ where
         self.parked.is_idle() && !self.line.is_empty()
     }
 
-    fn is_receiver_gone(self: Pin<&mut Self>, ready: &Ready) -> bool {
+    fn is_receiver_gone(self: Pin<&mut Self>, ready: &mut Ready) -> bool {
         self.project()
             .receiver
             .poll(ready, Flag::Receiver)

@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use super::{Flag, Ready, place, segment_len, segment_start};
+use super::tree::{DIRECT, place, segment_start};
+use super::{Flag, Ready};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -22,8 +23,16 @@ impl Wakes {
 /// A tree with a waker for each of `slots` slots, and the task that polls it.
 fn tree(slots: usize) -> (Ready, Vec<Waker>, Arc<Wakes>) {
     let mut ready = Ready::new();
-    let wakers = (0..slots).map(|slot| ready.waker(slot)).collect();
+    let wakers = (0..slots).map(|slot| waker(&mut ready, slot)).collect();
     (ready, wakers, Arc::default())
+}
+
+/// A waker that the source in a slot has kept.
+fn waker(ready: &mut Ready, slot: usize) -> Waker {
+    ready.cover(slot);
+    let kept = ready.lend(slot).clone();
+    assert!(ready.kept().is_some_and(|own| own.will_wake(&kept)));
+    kept
 }
 
 fn sweep(ready: &mut Ready) -> Vec<usize> {
@@ -33,11 +42,11 @@ fn sweep(ready: &mut Ready) -> Vec<usize> {
 
 #[test]
 fn segments_follow_each_other_without_gap_or_overlap() {
-    let mut start = 0;
+    let mut start = DIRECT;
     for number in 0..20 {
         assert_eq!(segment_start(number), start);
         assert_eq!(place(start), (number, 0));
-        let len = segment_len(number);
+        let len = 64 << number;
         assert_eq!(place(start + len - 1), (number, len - 1));
         start += len;
     }
@@ -46,10 +55,10 @@ fn segments_follow_each_other_without_gap_or_overlap() {
 #[test]
 fn every_woken_slot_is_found_at_the_edges_of_words_and_levels() {
     for slots in [
-        1, 63, 64, 65, 127, 128, 129, 4095, 4096, 4097, 8192, 8193, 600_000,
+        1, 31, 32, 33, 95, 96, 97, 223, 224, 225, 4127, 4128, 4129, 8224, 600_000,
     ] {
-        let (mut ready, wakers, task) = tree(slots);
-        ready.begin_poll(&task.clone().into());
+        let (mut ready, wakers, _) = tree(slots);
+        ready.begin_poll();
         for waker in wakers.iter().rev() {
             waker.wake_by_ref();
         }
@@ -65,14 +74,14 @@ fn every_woken_slot_is_found_at_the_edges_of_words_and_levels() {
 #[test]
 fn first_wake_between_polls_wakes_the_task_and_later_ones_do_not() {
     let (mut ready, wakers, task) = tree(200);
-    ready.begin_poll(&task.clone().into());
+    ready.begin_poll();
     ready.end_poll(&task.clone().into(), false);
     for waker in &wakers {
         waker.wake_by_ref();
     }
     assert_eq!(task.count(), 1);
 
-    ready.begin_poll(&task.clone().into());
+    ready.begin_poll();
     assert_eq!(sweep(&mut ready).len(), 200);
     ready.end_poll(&task.clone().into(), false);
     assert_eq!(task.count(), 1);
@@ -83,7 +92,7 @@ fn first_wake_between_polls_wakes_the_task_and_later_ones_do_not() {
 #[test]
 fn wake_during_a_poll_wakes_the_task_once_when_the_poll_ends() {
     let (mut ready, wakers, task) = tree(2);
-    ready.begin_poll(&task.clone().into());
+    ready.begin_poll();
     wakers[0].wake_by_ref();
     assert_eq!(sweep(&mut ready), [0]);
     wakers[0].wake_by_ref();
@@ -95,8 +104,8 @@ fn wake_during_a_poll_wakes_the_task_once_when_the_poll_ends() {
 
 #[test]
 fn sweep_names_a_slot_once_even_if_it_is_woken_again_meanwhile() {
-    let (mut ready, wakers, task) = tree(130);
-    ready.begin_poll(&task.clone().into());
+    let (mut ready, wakers, _) = tree(130);
+    ready.begin_poll();
     for waker in &wakers {
         waker.wake_by_ref();
     }
@@ -113,7 +122,7 @@ fn sweep_names_a_slot_once_even_if_it_is_woken_again_meanwhile() {
 #[test]
 fn sweep_that_was_cut_short_goes_on_and_wakes_the_task_for_it() {
     let (mut ready, wakers, task) = tree(5000);
-    ready.begin_poll(&task.clone().into());
+    ready.begin_poll();
     for waker in &wakers {
         waker.wake_by_ref();
     }
@@ -122,7 +131,7 @@ fn sweep_that_was_cut_short_goes_on_and_wakes_the_task_for_it() {
     ready.end_poll(&task.clone().into(), false);
     assert_eq!(task.count(), 1);
 
-    ready.begin_poll(&task.clone().into());
+    ready.begin_poll();
     ready.start_sweep();
     seen.extend(std::iter::from_fn(|| ready.next()));
     assert_eq!(seen, (0..5000).collect::<Vec<_>>());
@@ -130,8 +139,8 @@ fn sweep_that_was_cut_short_goes_on_and_wakes_the_task_for_it() {
 
 #[test]
 fn taking_one_slot_takes_it_from_the_words_and_from_the_sweep() {
-    let (mut ready, wakers, task) = tree(70);
-    ready.begin_poll(&task.clone().into());
+    let (mut ready, wakers, _) = tree(70);
+    ready.begin_poll();
     for slot in [3, 5, 69] {
         wakers[slot].wake_by_ref();
     }
@@ -149,8 +158,8 @@ fn taking_one_slot_takes_it_from_the_words_and_from_the_sweep() {
 
 #[test]
 fn taking_a_slot_that_the_sweep_already_holds_takes_it_out_of_the_sweep() {
-    let (mut ready, wakers, task) = tree(64);
-    ready.begin_poll(&task.clone().into());
+    let (mut ready, wakers, _) = tree(64);
+    ready.begin_poll();
     for slot in [1, 2, 3] {
         wakers[slot].wake_by_ref();
     }
@@ -163,7 +172,7 @@ fn taking_a_slot_that_the_sweep_already_holds_takes_it_out_of_the_sweep() {
 #[test]
 fn flags_are_apart_from_slots_and_from_each_other() {
     let (mut ready, wakers, task) = tree(1);
-    ready.begin_poll(&task.clone().into());
+    ready.begin_poll();
     ready.end_poll(&task.clone().into(), false);
     ready.flag_waker(Flag::Cancel).wake();
     assert_eq!(task.count(), 1);
@@ -176,8 +185,8 @@ fn flags_are_apart_from_slots_and_from_each_other() {
 
 #[test]
 fn closed_or_dropped_tree_wakes_nobody_and_holds_no_task() {
-    let (ready, wakers, task) = tree(1);
-    ready.begin_poll(&task.clone().into());
+    let (mut ready, wakers, task) = tree(1);
+    ready.begin_poll();
     ready.end_poll(&task.clone().into(), false);
     assert_eq!(Arc::strong_count(&task), 2);
     drop(ready);
@@ -196,11 +205,11 @@ fn task_waker_that_panics_leaves_the_tree_and_the_timers_thread_intact() {
     }
     let (mut ready, wakers, task) = tree(1);
     let panicking = Waker::from(Arc::new(Panics));
-    ready.begin_poll(&panicking);
+    ready.begin_poll();
     ready.end_poll(&panicking, false);
     ready.flag_waker(Flag::Timer).wake();
 
-    ready.begin_poll(&task.clone().into());
+    ready.begin_poll();
     assert!(ready.take_flag(Flag::Timer));
     wakers[0].wake_by_ref();
     assert_eq!(sweep(&mut ready), [0]);

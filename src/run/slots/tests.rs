@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::Slots;
 use crate::run::panics::Panics;
+use crate::run::ready::Ready;
 
 /// Inserts sources that are plain numbers. Returns their slots.
 fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
@@ -12,7 +13,7 @@ fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
 }
 
 fn insert(slots: &mut Slots<u32, u32>, id: u32) -> usize {
-    slots.insert(id, id * 10, |_| Waker::noop().clone())
+    slots.insert(id, id * 10)
 }
 
 fn remove(slots: &mut Slots<u32, u32>, index: usize) -> Option<(u32, u32)> {
@@ -45,27 +46,88 @@ fn sources_stay_in_the_order_in_which_they_were_started() {
 }
 
 #[test]
-fn slot_is_used_again_with_the_waker_it_has() {
+fn slot_is_used_again_with_the_waker_that_a_source_has_kept() {
     let (mut slots, indices) = filled(0..3);
+    let mut ready = Ready::new();
+    let kept = wakers(&mut slots, &mut ready, &indices);
+    assert!(!kept[0].will_wake(&kept[1]));
     remove(&mut slots, indices[1]);
     remove(&mut slots, indices[0]);
-    let no_new_slot = |_| -> Waker { panic!("there are free slots") };
-    let mut again = [
-        slots.insert(7, 70, no_new_slot),
-        slots.insert(8, 80, no_new_slot),
-    ];
+    let mut again = [insert(&mut slots, 7), insert(&mut slots, 8)];
     again.sort_unstable();
     assert_eq!(again, [indices[0], indices[1]]);
+    let kept_again = wakers(&mut slots, &mut ready, &indices);
+    for (kept, again) in kept.iter().zip(&kept_again) {
+        assert!(kept.will_wake(again));
+    }
     assert_eq!(drain(&mut slots), [2, 7, 8]);
+}
+
+/// Polls sources that keep their wakers. Returns these.
+fn wakers(slots: &mut Slots<u32, u32>, ready: &mut Ready, indices: &[usize]) -> Vec<Waker> {
+    let mut kept = Vec::new();
+    for &index in indices {
+        let poll = slots.poll(index, ready, &mut Panics::default(), |_, cx| {
+            kept.push(cx.waker().clone());
+            Poll::<()>::Pending
+        });
+        assert!(poll.is_pending());
+    }
+    kept
+}
+
+#[test]
+fn sources_that_keep_no_waker_share_one() {
+    let (mut slots, indices) = filled(0..3);
+    let mut ready = Ready::new();
+    let mut seen: Vec<*const ()> = Vec::new();
+    for &index in &indices {
+        let poll = slots.poll(index, &mut ready, &mut Panics::default(), |_, cx| {
+            cx.waker().wake_by_ref();
+            seen.push(cx.waker().data());
+            Poll::<()>::Pending
+        });
+        assert!(poll.is_pending());
+    }
+    assert_eq!(seen, [seen[0]; 3]);
+    ready.start_sweep();
+    let woken: Vec<_> = std::iter::from_fn(|| ready.next()).collect();
+    assert_eq!(woken, indices);
+}
+
+#[test]
+fn waker_kept_by_a_source_that_has_answered_wakes_no_other() {
+    let (mut slots, indices) = filled(0..2);
+    let mut ready = Ready::new();
+    let mut kept = None;
+    let answered = slots.poll(indices[0], &mut ready, &mut Panics::default(), |_, cx| {
+        kept = Some(cx.waker().clone());
+        Poll::Ready(())
+    });
+    assert_eq!(answered, Poll::Ready((0, ())));
+    let poll = slots.poll(indices[1], &mut ready, &mut Panics::default(), |_, cx| {
+        assert!(!kept.as_ref().unwrap().will_wake(cx.waker()));
+        Poll::<()>::Pending
+    });
+    assert!(poll.is_pending());
+    kept.unwrap().wake();
+    ready.start_sweep();
+    assert_eq!(ready.next(), Some(indices[0]));
+    assert_eq!(ready.next(), None);
 }
 
 #[test]
 fn empty_slot_has_nothing_to_poll_or_to_remove() {
     let (mut slots, indices) = filled(0..1);
-    let poll = slots.poll(indices[0], |source, _| Poll::Ready(*source));
-    assert_eq!(poll, Poll::Ready(0));
-    assert!(remove(&mut slots, indices[0]).is_some());
-    assert!(slots.poll(indices[0], |_, _| Poll::Ready(())).is_pending());
+    let mut ready = Ready::new();
+    let mut poll = |slots: &mut Slots<u32, u32>| {
+        let panics = &mut Panics::default();
+        slots.poll(indices[0], &mut ready, panics, |source, _| {
+            Poll::Ready(*source)
+        })
+    };
+    assert_eq!(poll(&mut slots), Poll::Ready((0, 0)));
+    assert!(poll(&mut slots).is_pending());
     assert_eq!(remove(&mut slots, indices[0]), None);
 }
 

@@ -1,0 +1,103 @@
+//! The wakers that are handed out. Each owns a place in the tree, never a source.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::task::{Wake, Waker};
+
+use super::Flag;
+use super::tree::Tree;
+use crate::run::panics::discard;
+
+/// A waker that goes from slot to slot, until a source keeps it. Sources that have their answer
+/// when they are asked, or that wake themselves, never do.
+#[derive(Debug)]
+pub(super) struct Spare {
+    slot: Arc<SlotWaker>,
+    waker: Waker,
+}
+
+impl Spare {
+    pub(super) fn new(tree: &Arc<Tree>) -> Self {
+        let slot = Arc::new(SlotWaker {
+            tree: Arc::clone(tree),
+            slot: AtomicUsize::new(0),
+        });
+        Self {
+            waker: Waker::from(Arc::clone(&slot)),
+            slot,
+        }
+    }
+
+    /// The waker, for a slot.
+    #[inline]
+    pub(super) fn lend(&self, slot: usize) -> &Waker {
+        self.slot.slot.store(slot, Ordering::Relaxed);
+        &self.waker
+    }
+
+    /// Whether anybody has kept the waker.
+    #[inline]
+    pub(super) fn is_kept(&self) -> bool {
+        let kept = Arc::strong_count(&self.slot) > 2;
+        // What others have done with their clones was done before they dropped them.
+        fence(Ordering::Acquire);
+        kept
+    }
+
+    pub(super) fn into_waker(self) -> Waker {
+        self.waker
+    }
+}
+
+/// Wakes one slot.
+#[derive(Debug)]
+struct SlotWaker {
+    tree: Arc<Tree>,
+    /// Changes only while nobody but the run has the waker.
+    slot: AtomicUsize,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.tree.wake(self.slot.load(Ordering::Relaxed));
+    }
+}
+
+pub(super) fn flag_waker(tree: &Arc<Tree>, flag: Flag) -> Waker {
+    Waker::from(Arc::new(FlagWaker {
+        tree: Arc::clone(tree),
+        flag,
+    }))
+}
+
+/// Raises one flag.
+#[derive(Debug)]
+struct FlagWaker {
+    tree: Arc<Tree>,
+    flag: Flag,
+}
+
+impl Wake for FlagWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wake = || self.tree.wake_root(self.flag.bit());
+        match self.flag {
+            // One thread runs all timers of the process: a task's waker that panics there must
+            // not end them.
+            Flag::Timer => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(wake)) {
+                    discard(payload);
+                }
+            }
+            _ => wake(),
+        }
+    }
+}
