@@ -11,6 +11,7 @@
 //!
 //! Whether the outcomes so far decide how the run ends is asked after each of them.
 
+mod alarms;
 mod budget;
 mod closing;
 mod deadlines;
@@ -316,7 +317,7 @@ where
         // It may be decided by the end of the list.
         self.verdict(operation)?;
 
-        self.deadlines.note_timer(&mut self.ready);
+        self.deadlines.note_alarm(&mut self.ready);
         let now = self.expire_sources(budget, operation)?;
         operation.flush(&mut self.ready, budget)?;
         if self.is_complete(operation) {

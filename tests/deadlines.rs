@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -313,4 +315,53 @@ fn expiry_is_the_earliest_of_all_that_were_asked_for() {
         timers[first].answer(Ok(0));
         assert_eq!(task.finish().unwrap_err().reason, Reason::TimedOut);
     }
+}
+
+/// Runs the test of this name in a process of its own, in which no thread can be started.
+fn without_threads(test: &str) -> bool {
+    const INSIDE: &str = "FUTURES_AGGREGATE_WITHOUT_THREADS";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--test-threads=1"])
+        .env(INSIDE, "yes")
+        // No address space has room for such a stack.
+        .env("RUST_MIN_STACK", (usize::MAX / 4).to_string())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+    false
+}
+
+#[test]
+fn timers_that_cannot_be_had_cost_a_panic_and_no_outcome() {
+    if !without_threads("timers_that_cannot_be_had_cost_a_panic_and_no_outcome") {
+        return;
+    }
+    assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+    let (handles, list) = sources(2);
+    let mut task = Task::new(fetch_and_aggregate(list, Duration::from_secs(3600)));
+    let mut polled = || catch_unwind(AssertUnwindSafe(|| task.poll()));
+    // The sources wait, so that a timer is needed, at every poll anew.
+    assert!(polled().is_err());
+    handles[0].answer(Ok(1));
+    assert!(polled().is_err());
+    handles[1].answer(Ok(2));
+    let Ok(Poll::Ready(Ok(aggregate))) = polled() else {
+        panic!("no timer is needed any more");
+    };
+    assert_eq!(aggregate.results, [(0, 1), (1, 2)]);
+    drop(task);
+
+    let (handles, list) = sources(2);
+    let mut task = Task::new(fetch_and_aggregate(list, SHORT));
+    let started = Instant::now();
+    while started.elapsed() < SHORT {
+        assert!(catch_unwind(AssertUnwindSafe(|| task.poll())).is_err());
+    }
+    assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
+    assert_eq!((alive(&handles), task.wakers()), (0, 0));
 }

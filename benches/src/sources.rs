@@ -92,3 +92,8 @@ impl Future for Waits {
         Poll::Pending
     }
 }
+
+/// Sources that wait, and their gates.
+pub(crate) fn waiting(size: usize) -> (Vec<Arc<Gate>>, Vec<Waits>) {
+    (0..size).map(Waits::new).unzip()
+}

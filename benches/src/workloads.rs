@@ -64,7 +64,12 @@ pub(crate) fn all() -> Vec<Workload> {
             )
         },
         workload("256 at a time, timeout each", &[100_000], timed::each),
-        workload("fan-out to 5 under a deadline", &[5], timed::whole),
+        workload("fan-out under a deadline", &[5], timed::whole),
+        workload(
+            "fan-out under a deadline, waiting",
+            &[5],
+            timed::whole_waiting,
+        ),
         workload(
             "through a channel of 128",
             &[1_000_000],

@@ -1,20 +1,14 @@
 //! When it is too late: for the whole run, and for each source.
 //!
-//! Deadlines are compared with the clock; the timer only makes sure that there is a poll when one
-//! of them passes. One timer serves the whole run. It is made when a poll leaves the run waiting,
-//! and made anew rather than reset, because a timer that is reset soon after it was made may fire
-//! at once.
+//! Deadlines are compared with the clock; an alarm only makes sure that there is a poll when one of
+//! them passes. One alarm serves the whole run. It is set when a poll leaves the run waiting.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures_timer::Delay;
-
+use super::alarms::Alarm;
 use super::ready::{Flag, Ready};
 
-/// The time limits of a run, where it has any, and its timer.
+/// The time limits of a run, where it has any, and its alarm.
 pub(crate) struct Deadlines {
     timeout: Option<Duration>,
     source_timeout: Option<Duration>,
@@ -24,13 +18,7 @@ pub(crate) struct Deadlines {
     whole: Option<Instant>,
     /// When one more source may be started, once the clock was read after the last start.
     next_start: Option<Instant>,
-    timer: Option<Timer>,
-    timer_waker: Option<Waker>,
-}
-
-struct Timer {
-    delay: Delay,
-    fires_at: Instant,
+    alarm: Option<Alarm>,
 }
 
 impl Deadlines {
@@ -41,8 +29,7 @@ impl Deadlines {
             pace: None,
             whole: None,
             next_start: None,
-            timer: None,
-            timer_waker: None,
+            alarm: None,
         }
     }
 
@@ -120,10 +107,10 @@ impl Deadlines {
         self.source_timeout == Some(Duration::ZERO)
     }
 
-    /// Lets go of a timer that has fired.
-    pub(crate) fn note_timer(&mut self, ready: &mut Ready) {
-        if ready.take_flag(Flag::Timer) {
-            self.timer = None;
+    /// Lets go of an alarm that has gone off.
+    pub(crate) fn note_alarm(&mut self, ready: &mut Ready) {
+        if ready.take_flag(Flag::Alarm) {
+            self.alarm = None;
         }
     }
 
@@ -135,44 +122,24 @@ impl Deadlines {
         others: [Option<Instant>; 2],
         ready: &Ready,
     ) -> bool {
-        let Some(next) = self
-            .whole
-            .into_iter()
-            .chain(others.into_iter().flatten())
-            .min()
-        else {
-            self.timer = None;
+        let all = self.whole.into_iter().chain(others.into_iter().flatten());
+        let Some(next) = all.min() else {
+            self.alarm = None;
             return false;
         };
         if next <= now {
             return true;
         }
-        // A timer that fires too early costs one poll; making another costs more.
-        if self
-            .timer
-            .as_ref()
-            .is_some_and(|timer| timer.fires_at <= next)
-        {
-            return false;
+        // An alarm that goes off too early costs one poll; setting another costs more.
+        if !self.alarm.as_ref().is_some_and(|alarm| alarm.at() <= next) {
+            self.alarm = Some(Alarm::set(next, ready.flag_waker(Flag::Alarm)));
         }
-        let timer = self.timer.insert(Timer {
-            delay: Delay::new(next.saturating_duration_since(now)),
-            fires_at: next,
-        });
-        let waker = self
-            .timer_waker
-            .get_or_insert_with(|| ready.flag_waker(Flag::Timer));
-        let poll = Pin::new(&mut timer.delay).poll(&mut Context::from_waker(waker));
-        if poll.is_ready() {
-            self.timer = None;
-        }
-        poll == Poll::Ready(())
+        false
     }
 
-    /// Drops the timer.
+    /// Drops the alarm.
     pub(crate) fn disarm(&mut self) {
-        self.timer = None;
-        self.timer_waker = None;
+        self.alarm = None;
     }
 }
 

@@ -31,8 +31,8 @@ pub(crate) enum Flag {
     Cancel = 58,
     /// The future that expires the run.
     Expire,
-    /// The run's timer.
-    Timer,
+    /// The run's alarm.
+    Alarm,
     /// The end of the receivers.
     Receiver,
     /// A send that waits for room in the channel.

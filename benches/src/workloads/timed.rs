@@ -1,8 +1,10 @@
 //! Timeouts that do not fire.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{Either, join_all, select};
+use futures::future::{Either, join, join_all, select};
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, stream};
 use futures_aggregate::fetch_and_aggregate;
@@ -10,7 +12,7 @@ use futures_timer::Delay;
 
 use super::{Answers, NEVER, collect, complete, sorted, with_id};
 use crate::harness::Contender;
-use crate::sources::{Answer, Yields};
+use crate::sources::{Answer, Gate, Yields, waiting};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const LIMIT: usize = 256;
@@ -88,4 +90,45 @@ pub(super) fn whole(size: usize) -> Vec<Contender> {
             check(size, &answers);
         }),
     ]
+}
+
+/// The same with sources that wait until another task has opened them, so that the deadline needs a
+/// timer.
+pub(super) fn whole_waiting(size: usize) -> Vec<Contender> {
+    let runtime = tokio();
+    vec![
+        Contender::new("futures-aggregate", move || {
+            let (gates, sources) = waiting(size);
+            let run = fetch_and_aggregate(sources.into_iter().enumerate(), TIMEOUT);
+            complete(size, then_open(async { run.await.unwrap() }, gates));
+        }),
+        Contender::new("FuturesUnordered, Delay", move || {
+            let (gates, sources) = waiting(size);
+            let futures = sources.into_iter().enumerate();
+            let futures = futures.map(|(id, source)| with_id(id, source));
+            let all = Box::pin(collect(futures.collect::<FuturesUnordered<_>>()));
+            let all = async {
+                match select(all, Delay::new(TIMEOUT)).await {
+                    Either::Left((answers, _)) => answers,
+                    Either::Right(_) => Answers::default(),
+                }
+            };
+            complete(size, then_open(all, gates));
+        }),
+        Contender::new("tokio timeout, join_all", move || {
+            let (gates, sources) = waiting(size);
+            let futures = sources.into_iter().enumerate();
+            let futures = futures.map(|(id, source)| with_id(id, source));
+            let all = async { tokio::time::timeout(TIMEOUT, join_all(futures)).await };
+            let all = async { all.await.map(sorted).unwrap_or_default() };
+            let answers = runtime.block_on(then_open(all, gates));
+            check(size, &answers);
+        }),
+    ]
+}
+
+/// Opens the gates once the work waits for them.
+async fn then_open<W: Future>(work: W, gates: Vec<Arc<Gate>>) -> W::Output {
+    let open = async { gates.iter().for_each(|gate| gate.open()) };
+    join(work, open).await.0
 }

@@ -12,14 +12,10 @@ use futures_concurrency::prelude::*;
 
 use super::{Answers, NEVER, collect, complete, sorted, with_id};
 use crate::harness::Contender;
-use crate::sources::{Gate, Waits};
+use crate::sources::{Gate, Waits, waiting};
 
 /// Wakes in one sample of sources that are woken one at a time.
 pub(super) const WAKES: usize = 1000;
-
-fn waiting(size: usize) -> (Vec<Arc<Gate>>, Vec<Waits>) {
-    (0..size).map(Waits::new).unzip()
-}
 
 /// Every number below the size once, in an order that looks random and is always the same.
 fn shuffled(size: usize) -> impl Iterator<Item = usize> {

@@ -1,13 +1,11 @@
 //! The wakers that are handed out. Each owns a place in the tree, never a source.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::{Wake, Waker};
 
 use super::Flag;
 use super::tree::Tree;
-use crate::run::panics::discard;
 
 /// A waker that goes from slot to slot, until a source keeps it. Sources that have their answer
 /// when they are asked, or that wake themselves, never do.
@@ -88,16 +86,6 @@ impl Wake for FlagWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let wake = || self.tree.wake_root(self.flag.bit());
-        match self.flag {
-            // One thread runs all timers of the process: a task's waker that panics there must
-            // not end them.
-            Flag::Timer => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(wake)) {
-                    discard(payload);
-                }
-            }
-            _ => wake(),
-        }
+        self.tree.wake_root(self.flag.bit());
     }
 }
