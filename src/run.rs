@@ -451,6 +451,7 @@ where
         self.sources.is_some() && self.in_flight.slots.len() + operation.waiting() < limit
     }
 
+    #[inline(always)]
     fn poll_slot(
         &mut self,
         index: usize,

@@ -18,6 +18,7 @@ where
 {
     /// Stops the sources that are late. One that was woken in time is polled once more before.
     /// Returns what the clock says, if there is any limit to compare it with.
+    #[inline]
     pub(super) fn expire_sources(
         &mut self,
         budget: &mut Budget,

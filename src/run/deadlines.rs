@@ -53,6 +53,7 @@ impl Deadlines {
     }
 
     /// Looks at the clock, if there is any limit to compare it with.
+    #[inline]
     pub(crate) fn now(&self) -> Option<Instant> {
         let any = self.timeout.or(self.source_timeout).or(self.pace);
         any.map(|_| Instant::now())
@@ -108,6 +109,7 @@ impl Deadlines {
     }
 
     /// Lets go of an alarm that has gone off.
+    #[inline]
     pub(crate) fn note_alarm(&mut self, ready: &mut Ready) {
         if ready.take_flag(Flag::Alarm) {
             self.alarm = None;
@@ -131,7 +133,7 @@ impl Deadlines {
             return true;
         }
         // An alarm that goes off too early costs one poll; setting another costs more.
-        if !self.alarm.as_ref().is_some_and(|alarm| alarm.at() <= next) {
+        if self.alarm.as_ref().is_none_or(|alarm| alarm.at() > next) {
             self.alarm = Some(Alarm::set(next, ready.flag_waker(Flag::Alarm)));
         }
         false

@@ -64,7 +64,7 @@ pub struct Ready {
     /// The segment that the sweep is in.
     segment: usize,
     /// From the segment's top word down to where the sweep is: each word taken on the way, but for
-    /// the leaf, with its bits that are still to be looked at.
+    /// the leaf, with its bits that are still to be looked at, of which there are some.
     path: Vec<(usize, u64)>,
 }
 
@@ -85,6 +85,7 @@ impl Ready {
     }
 
     /// Opens a poll: the task is awake.
+    #[inline]
     pub(crate) fn begin_poll(&mut self) {
         self.take_woken();
     }
@@ -98,6 +99,7 @@ impl Ready {
     }
 
     /// Has the task of `waker` woken by the next bit. Returns whether there was none yet.
+    #[inline]
     fn wait(&mut self, waker: &Waker) -> bool {
         let is_registered = |task: &Arc<Waker>| task.will_wake(waker);
         if !self.task.as_ref().is_some_and(is_registered) {
@@ -135,6 +137,7 @@ impl Ready {
     }
 
     /// Starts a sweep over the slots woken so far, unless one is under way.
+    #[inline]
     pub(crate) fn start_sweep(&mut self) {
         if self.is_swept() {
             self.take_woken();
@@ -145,45 +148,44 @@ impl Ready {
     }
 
     /// Whether the sweep has come to its end.
+    #[inline]
     pub(crate) fn is_swept(&self) -> bool {
-        self.leaf_bits == 0 && self.unswept == 0 && self.path.iter().all(|&(_, bits)| bits == 0)
+        self.leaf_bits == 0 && self.unswept == 0 && self.path.is_empty()
     }
 
     /// The next slot of the sweep. A sweep names each slot once at the most, whatever is woken
     /// meanwhile, because it takes each word once.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<usize> {
-        if self.leaf_bits == 0 && !self.go_to_next_leaf() {
-            return None;
+        while self.leaf_bits == 0 {
+            if self.is_swept() {
+                return None;
+            }
+            self.descend();
         }
         Some(self.leaf + take_lowest(&mut self.leaf_bits))
     }
 
-    /// Goes to the next leaf with bits. Returns whether there was one.
-    fn go_to_next_leaf(&mut self) -> bool {
-        while self.leaf_bits == 0 {
-            let word = match self.path.last_mut() {
-                Some((_, 0)) => {
-                    self.path.pop();
-                    continue;
-                }
-                Some((word, bits)) => *word * FANOUT + take_lowest(bits) + 1,
-                None if self.unswept == 0 => return false,
-                None => {
-                    self.segment = take_lowest(&mut self.unswept) - DIRECT;
-                    0
-                }
-            };
-            let Some(segment) = self.tree.segment(self.segment) else {
-                continue;
-            };
-            let bits = segment.take(word);
-            match segment.first_slot(word) {
-                Some(slot) => (self.leaf, self.leaf_bits) = (slot, bits),
-                None => self.path.push((word, bits)),
+    /// Takes the next word on the way to the next leaf.
+    fn descend(&mut self) {
+        let word = if let Some((word, bits)) = self.path.last_mut() {
+            let below = *word * FANOUT + take_lowest(bits) + 1;
+            if *bits == 0 {
+                self.path.pop();
             }
+            below
+        } else {
+            self.segment = take_lowest(&mut self.unswept) - DIRECT;
+            0
+        };
+        let Some(segment) = self.tree.segment(self.segment) else {
+            return;
+        };
+        let bits = segment.take(word);
+        match segment.first_slot(word) {
+            Some(slot) => (self.leaf, self.leaf_bits) = (slot, bits),
+            None => self.path.push((word, bits)),
         }
-        true
     }
 
     /// Takes the bit of one slot, ahead of the sweep. Returns whether it was set.

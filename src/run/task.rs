@@ -6,30 +6,41 @@
 //! holds the waker, and the cell only knows where: a task that waits again is not registered again,
 //! and a run that is gone leaves no waker behind.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 /// Where the waker of the waiting task is.
 #[derive(Debug, Default)]
 pub(super) struct Task {
-    waker: Mutex<Weak<Waker>>,
+    /// That of the first task, which few runs ever leave, and which needs no lock.
+    first: OnceLock<Weak<Waker>>,
+    is_moved: AtomicBool,
+    /// That of the last task, after the run was moved to another.
+    last: Mutex<Weak<Waker>>,
 }
 
 impl Task {
     /// Makes `waker` the one to wake, as long as its owner keeps it.
     pub(super) fn register(&self, waker: &Arc<Waker>) {
-        let waker = Arc::downgrade(waker);
-        *self.lock() = waker;
+        if let Err(waker) = self.first.set(Arc::downgrade(waker)) {
+            *self.last() = waker;
+            self.is_moved.store(true, Ordering::Release);
+        }
     }
 
     pub(super) fn wake(&self) {
-        let waker = self.lock().upgrade();
+        let waker = if self.is_moved.load(Ordering::Acquire) {
+            self.last().upgrade()
+        } else {
+            self.first.get().and_then(Weak::upgrade)
+        };
         if let Some(waker) = waker {
             waker.wake_by_ref();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Weak<Waker>> {
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> MutexGuard<'_, Weak<Waker>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
