@@ -2,39 +2,12 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use common::counting::{Counting, Counts};
 use common::{NEVER, Task, alive, source, sources};
 use futures_aggregate::{fetch_and_aggregate, process_batch, stream_results};
-
-/// Counts the allocations that each thread has made and not given back.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(change: isize) {
-    LIVE.with(|live| live.set(live.get() + change));
-}
-
-// SAFETY: every call is passed on unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1);
-        // SAFETY: as the caller guarantees.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-1);
-        // SAFETY: as the caller guarantees.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -130,11 +103,12 @@ fn runs_that_end_in_every_way_leave_nothing_behind() {
     };
     // What is made once for the thread is made in the first round.
     round();
-    let before = LIVE.get();
+    let before = Counts::now();
     for _ in 0..250 {
         round();
     }
-    assert_eq!(LIVE.get(), before);
+    let after = Counts::now();
+    assert_eq!((after.live, after.bytes), (before.live, before.bytes));
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! What a run asks of the allocator.
+
+mod common;
+
+use std::cell::RefCell;
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use common::counting::{Counting, Counts};
+use common::{NEVER, Task};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use futures_aggregate::fetch_and_aggregate;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+type Answer = Result<(), ()>;
+
+/// Waits until it is woken, for which it keeps its waker where all sources keep theirs.
+struct Waits<'a> {
+    wakers: &'a RefCell<Vec<Waker>>,
+    was_polled: bool,
+}
+
+impl Future for Waits<'_> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        if self.was_polled {
+            return Poll::Ready(Ok(()));
+        }
+        self.was_polled = true;
+        self.wakers.borrow_mut().push(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Waits for ever in 64 bytes, one of them for a waker if it keeps any.
+struct Waits64 {
+    keeps_waker: bool,
+    waker: Option<Waker>,
+    _rest: [u64; 5],
+}
+
+impl Waits64 {
+    fn new(keeps_waker: bool) -> Self {
+        const { assert!(size_of::<Self>() == 64) };
+        Self {
+            keeps_waker,
+            waker: None,
+            _rest: [0; 5],
+        }
+    }
+}
+
+impl Future for Waits64 {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        if self.keeps_waker {
+            self.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+#[test]
+fn sources_that_are_ready_cost_a_handful_of_allocations_in_all() {
+    for count in [1, 5, 64] {
+        let sources = (0..count).map(|id| (id, ready(Answer::Ok(()))));
+        let mut task = Task::new(fetch_and_aggregate(sources, NEVER));
+        let before = Counts::now();
+        assert!(task.poll().is_ready());
+        assert!(before.made_since() <= 8, "{}", before.made_since());
+    }
+}
+
+#[test]
+fn source_in_flight_costs_two_allocations_at_the_most() {
+    const COUNT: usize = 10_000;
+    let before = Counts::now();
+    let sources = (0..COUNT).map(|id| (id, Waits64::new(true)));
+    let mut task = Task::new(fetch_and_aggregate(sources, NEVER));
+    assert!(task.settle().is_pending());
+    let made = before.made_since();
+    assert!((COUNT..2 * COUNT).contains(&made), "{made}");
+}
+
+#[test]
+fn source_that_takes_the_place_of_another_costs_none() {
+    const LIMIT: usize = 64;
+    let wakers = RefCell::new(Vec::with_capacity(2 * LIMIT));
+    let counted = RefCell::new(Vec::with_capacity(2));
+    let sources = (0..100 * LIMIT).map(|id| {
+        if id == 2 * LIMIT || id == 99 * LIMIT {
+            counted.borrow_mut().push(Counts::now());
+        }
+        let source = Waits {
+            wakers: &wakers,
+            was_polled: false,
+        };
+        (id, source)
+    });
+    let mut task = Task::new(fetch_and_aggregate(sources, NEVER).concurrency(LIMIT));
+    while task.settle().is_pending() {
+        let mut woken = wakers.borrow_mut();
+        woken.drain(..).for_each(Waker::wake);
+    }
+    let counted = counted.into_inner();
+    assert_eq!(counted[1].made - counted[0].made, 0);
+}
+
+/// Bytes for each of many sources in flight, in a run and in a `FuturesUnordered`.
+fn bytes_in_flight(keep_wakers: bool) -> (isize, isize) {
+    const COUNT: usize = 10_000;
+    let before = Counts::now();
+    let sources = (0..COUNT).map(|id| (id, Waits64::new(keep_wakers)));
+    let mut task = Task::new(fetch_and_aggregate(sources, NEVER));
+    assert!(task.settle().is_pending());
+    let own = before.bytes_since();
+    drop(task);
+
+    let before = Counts::now();
+    let mut all: FuturesUnordered<_> = (0..COUNT)
+        .map(|id| Waits64::new(keep_wakers).map(move |answer| (id, answer)))
+        .collect();
+    let mut task = Task::new(all.next());
+    assert!(task.settle().is_pending());
+    let peer = before.bytes_since();
+    (own / COUNT as isize, peer / COUNT as isize)
+}
+
+#[test]
+fn source_in_flight_takes_less_memory_than_in_futures_unordered_unless_it_keeps_its_waker() {
+    let (own, peer) = bytes_in_flight(false);
+    assert!(own <= peer, "{own} bytes, {peer} there");
+    // Then what wakes it has to be apart from it, and the two take a little more.
+    let (own, peer) = bytes_in_flight(true);
+    assert!(own * 8 <= peer * 9, "{own} bytes, {peer} there");
+    println!("{own} bytes, {peer} there");
+}
