@@ -6,6 +6,7 @@
 mod harness;
 mod report;
 mod sources;
+mod task;
 mod workloads;
 
 use std::io;

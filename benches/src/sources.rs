@@ -1,8 +1,10 @@
 //! What is asked: futures that are ready, that wake themselves some times before, or that wait to
 //! be woken from outside.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -58,12 +60,7 @@ impl Gate {
         self.wake();
     }
 
-    /// Whether the source was polled, and waits.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.waker.lock().unwrap().is_some()
-    }
-
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         let waker = self.waker.lock().unwrap().take();
         if let Some(waker) = waker {
             waker.wake();
@@ -96,4 +93,23 @@ impl Future for Waits {
 /// Sources that wait, and their gates.
 pub(crate) fn waiting(size: usize) -> (Vec<Arc<Gate>>, Vec<Waits>) {
     (0..size).map(Waits::new).unzip()
+}
+
+/// Is woken again and again by its own thread and never answers, at as little cost of its own as can
+/// be.
+pub(crate) struct Sleeps(pub(crate) Rc<Sleeper>);
+
+/// The waker that the source has kept.
+pub(crate) type Sleeper = RefCell<Option<Waker>>;
+
+impl Future for Sleeps {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let mut kept = self.0.borrow_mut();
+        if kept.as_ref().is_none_or(|kept| !kept.will_wake(cx.waker())) {
+            *kept = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
 }

@@ -8,7 +8,7 @@ use futures_aggregate::fetch_and_aggregate;
 use futures_concurrency::prelude::*;
 use tokio::task::JoinSet;
 
-use super::{Answers, NEVER, collect, complete, sorted, with_id};
+use super::{Answers, NEVER, check, collect, complete, sorted, with_id};
 use crate::harness::Contender;
 use crate::sources::{Answer, Yields, answer};
 
@@ -74,7 +74,7 @@ where
                 }
                 answers
             });
-            assert_eq!(answers.results.len() + answers.errors.len(), size);
+            check(size, &answers);
         }),
     ]
 }

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use futures_aggregate::fetch_and_aggregate;
 use futures_timer::Delay;
 
-use super::{Answers, NEVER, collect, complete, sorted, with_id};
+use super::{Answers, NEVER, check, collect, complete, sorted, with_id};
 use crate::harness::Contender;
 use crate::sources::{Answer, Gate, Yields, waiting};
 
@@ -36,10 +36,6 @@ fn tokio() -> tokio::runtime::Runtime {
         .enable_time()
         .build()
         .unwrap()
-}
-
-fn check(size: usize, answers: &Answers) {
-    assert_eq!(answers.results.len() + answers.errors.len(), size);
 }
 
 pub(super) fn each(size: usize) -> Vec<Contender> {

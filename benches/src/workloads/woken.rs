@@ -2,17 +2,19 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use futures::stream::FuturesUnordered;
 use futures_aggregate::fetch_and_aggregate;
 use futures_concurrency::prelude::*;
 
-use super::{Answers, NEVER, collect, complete, sorted, with_id};
+use super::{Answers, NEVER, check, collect, sorted, with_id};
 use crate::harness::Contender;
-use crate::sources::{Gate, Waits, waiting};
+use crate::sources::{Answer, Gate, Sleeper, Sleeps, Waits, waiting};
+use crate::task::Task;
 
 /// Wakes in one sample of sources that are woken one at a time.
 pub(super) const WAKES: usize = 1000;
@@ -30,92 +32,115 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Does the work while two threads open the gates of every other source each.
-fn while_two_threads_open(gates: &[Arc<Gate>], work: impl FnOnce()) {
-    thread::scope(|scope| {
-        for half in 0..2 {
-            scope.spawn(move || {
-                for place in shuffled(gates.len()).filter(|place| place % 2 == half) {
-                    gates[place].open();
+/// Two threads, each of which opens every other gate of those it is given.
+struct Openers {
+    threads: [Sender<Arc<[Arc<Gate>]>>; 2],
+}
+
+impl Openers {
+    fn start() -> Self {
+        let start = |half| {
+            let (sender, receiver) = channel::<Arc<[Arc<Gate>]>>();
+            thread::spawn(move || {
+                while let Ok(gates) = receiver.recv() {
+                    for place in shuffled(gates.len()).filter(|place| place % 2 == half) {
+                        gates[place].open();
+                    }
                 }
             });
+            sender
+        };
+        Self {
+            threads: [start(0), start(1)],
         }
-        work();
-    });
+    }
+
+    fn open(&self, gates: Vec<Arc<Gate>>) {
+        let gates: Arc<[_]> = gates.into();
+        for thread in &self.threads {
+            thread.send(Arc::clone(&gates)).unwrap();
+        }
+    }
 }
 
+/// A set of sources, collected by somebody.
+type Set = Pin<Box<dyn Future<Output = Answers>>>;
+
+/// Sources that all wait before the first is woken.
 pub(super) fn from_two_threads(size: usize) -> Vec<Contender> {
+    let openers = Rc::new(Openers::start());
+    let contender = |name, collected: fn(Vec<Waits>) -> Set| {
+        let openers = Rc::clone(&openers);
+        Contender::new(name, move || {
+            let (gates, sources) = waiting(size);
+            let mut set = collected(sources);
+            let task = Task::new();
+            task.start(set.as_mut());
+            openers.open(gates);
+            check(size, &task.finish(set.as_mut()));
+        })
+    };
     vec![
-        Contender::new("futures-aggregate", move || {
-            let (gates, sources) = waiting(size);
-            let run = fetch_and_aggregate(sources.into_iter().enumerate(), NEVER);
-            while_two_threads_open(&gates, || complete(size, async { run.await.unwrap() }));
-        }),
-        Contender::new("FuturesUnordered", move || {
-            let (gates, sources) = waiting(size);
-            let futures = sources.into_iter().enumerate();
-            let futures: FuturesUnordered<_> = futures.map(|(id, it)| with_id(id, it)).collect();
-            while_two_threads_open(&gates, || complete(size, collect(futures)));
-        }),
-        Contender::new("futures-buffered", move || {
-            let (gates, sources) = waiting(size);
-            let futures = sources.into_iter().enumerate();
-            let futures: futures_buffered::FuturesUnordered<_> =
-                futures.map(|(id, it)| with_id(id, it)).collect();
-            while_two_threads_open(&gates, || complete(size, collect(futures)));
-        }),
-        Contender::new("futures-concurrency", move || {
-            let (gates, sources) = waiting(size);
+        contender("futures-aggregate", aggregated),
+        contender("FuturesUnordered", unordered),
+        contender("futures-buffered", buffered),
+        contender("futures-concurrency", |sources| {
             let futures = sources.into_iter().enumerate();
             let futures: Vec<_> = futures.map(|(id, it)| with_id(id, it)).collect();
-            while_two_threads_open(&gates, || {
-                complete(size, async { sorted(futures.join().await) });
-            });
+            Box::pin(async { sorted(futures.join().await) })
         }),
     ]
 }
 
-/// Wakes one of many pending sources and polls, again and again. Only that is measured.
+fn aggregated<F: Future<Output = Answer> + 'static>(sources: Vec<F>) -> Set {
+    let run = fetch_and_aggregate(sources.into_iter().enumerate(), NEVER);
+    Box::pin(async { run.await.unwrap() })
+}
+
+fn unordered<F: Future<Output = Answer> + 'static>(sources: Vec<F>) -> Set {
+    let futures = sources.into_iter().enumerate();
+    let futures: FuturesUnordered<_> = futures.map(|(id, it)| with_id(id, it)).collect();
+    Box::pin(collect(futures))
+}
+
+fn buffered<F: Future<Output = Answer> + 'static>(sources: Vec<F>) -> Set {
+    let futures = sources.into_iter().enumerate();
+    let futures: futures_buffered::FuturesUnordered<_> =
+        futures.map(|(id, it)| with_id(id, it)).collect();
+    Box::pin(collect(futures))
+}
+
+/// Wakes one of many pending sources after the other, in their order or in another, and polls each
+/// time. Only that is measured.
 pub(super) fn one_at_a_time(size: usize) -> Vec<Contender> {
-    vec![
-        wakes("futures-aggregate", size, |sources| {
-            Box::pin(async {
-                let run = fetch_and_aggregate(sources.into_iter().enumerate(), NEVER);
-                run.await.unwrap_or_default()
-            })
-        }),
-        wakes("FuturesUnordered", size, |sources| {
-            let futures = sources.into_iter().enumerate();
-            let futures: FuturesUnordered<_> = futures.map(|(id, it)| with_id(id, it)).collect();
-            Box::pin(collect(futures))
-        }),
-        wakes("futures-buffered", size, |sources| {
-            let futures = sources.into_iter().enumerate();
-            let futures: futures_buffered::FuturesUnordered<_> =
-                futures.map(|(id, it)| with_id(id, it)).collect();
-            Box::pin(collect(futures))
-        }),
-    ]
+    one_by_one(size, (0..size).collect())
 }
 
-fn wakes(
-    name: &'static str,
-    size: usize,
-    make: impl FnOnce(Vec<Waits>) -> Pin<Box<dyn Future<Output = Answers>>>,
-) -> Contender {
-    let (gates, sources) = waiting(size);
-    let mut all = make(sources);
-    let cx = &mut Context::from_waker(Waker::noop());
-    while !gates.iter().all(|gate| gate.is_awaited()) {
-        assert!(all.as_mut().poll(cx).is_pending());
-    }
-    let order: Vec<_> = shuffled(size).collect();
-    let mut order = order.into_iter().cycle();
-    Contender::new(name, move || {
-        let cx = &mut Context::from_waker(Waker::noop());
-        for place in order.by_ref().take(WAKES) {
-            gates[place].wake();
-            assert!(all.as_mut().poll(cx).is_pending());
-        }
-    })
+pub(super) fn one_at_a_time_at_random(size: usize) -> Vec<Contender> {
+    one_by_one(size, shuffled(size).collect())
+}
+
+fn one_by_one(size: usize, order: Vec<usize>) -> Vec<Contender> {
+    let order: Rc<[_]> = order.into();
+    let contender = |name, collected: fn(Vec<Sleeps>) -> Set| {
+        let sleepers: Vec<_> = (0..size).map(|_| Rc::<Sleeper>::default()).collect();
+        let mut set = collected(sleepers.iter().cloned().map(Sleeps).collect());
+        let task = Task::new();
+        task.start(set.as_mut());
+        let (order, mut next) = (Rc::clone(&order), 0);
+        Contender::new(name, move || {
+            for _ in 0..WAKES {
+                if let Some(waker) = &*sleepers[order[next]].borrow() {
+                    waker.wake_by_ref();
+                }
+                assert!(task.poll(set.as_mut()).is_pending());
+                next = (next + 1) % size;
+            }
+        })
+    };
+    vec![
+        contender("futures-aggregate", aggregated),
+        contender("FuturesUnordered", unordered),
+        contender("futures-buffered", buffered),
+    ]
 }
