@@ -3,6 +3,7 @@
 //! The contenders of a workload take turns, sample by sample, so that a machine that slows down
 //! slows all of them down; what counts is the ratio of their medians.
 
+mod chart;
 mod harness;
 mod report;
 mod sources;
@@ -72,7 +73,7 @@ fn run(args: &Args) -> io::Result<()> {
         std::fs::write(file, report::markdown(&rows))?;
     }
     if let Some(file) = &args.svg {
-        report::draw(&rows, file)?;
+        chart::draw(&rows, file)?;
     }
     Ok(())
 }

@@ -60,6 +60,11 @@ impl Gate {
         self.wake();
     }
 
+    /// Whether the source was polled, and waits.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waker.lock().unwrap().is_some()
+    }
+
     fn wake(&self) {
         let waker = self.waker.lock().unwrap().take();
         if let Some(waker) = waker {

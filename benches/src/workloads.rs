@@ -14,6 +14,7 @@ use std::hint::black_box;
 use futures::executor::block_on;
 use futures::{Stream, StreamExt};
 use futures_aggregate::Aggregate;
+use tokio::runtime::Runtime;
 
 use crate::harness::Contender;
 use crate::sources::Answer;
@@ -127,4 +128,11 @@ fn complete(size: usize, work: impl Future<Output = Answers>) {
 /// Sees that every source has answered.
 fn check(size: usize, answers: &Answers) {
     assert_eq!(answers.results.len() + answers.errors.len(), size);
+}
+
+fn current_thread() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
 }

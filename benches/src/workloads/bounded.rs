@@ -6,9 +6,10 @@ use futures::{StreamExt, stream};
 use futures_aggregate::{fetch_and_aggregate, stream_results};
 use futures_buffered::BufferedStreamExt;
 use futures_concurrency::prelude::*;
+use tokio::task::JoinSet;
 
 use super::joined::answered;
-use super::{NEVER, collect, complete, sorted, with_id};
+use super::{Answers, NEVER, check, collect, complete, current_thread, record, sorted, with_id};
 use crate::harness::Contender;
 use crate::sources::Yields;
 
@@ -22,7 +23,7 @@ pub(super) fn pending_once(size: usize) -> Vec<Contender> {
             let run = fetch_and_aggregate(sources, NEVER).concurrency(LIMIT);
             complete(size, async { run.await.unwrap() });
         }),
-        Contender::new("buffer_unordered", move || {
+        Contender::new("FuturesUnordered", move || {
             complete(
                 size,
                 collect(stream::iter(futures()).buffer_unordered(LIMIT)),
@@ -34,7 +35,25 @@ pub(super) fn pending_once(size: usize) -> Vec<Contender> {
                 collect(stream::iter(futures()).buffered_unordered(LIMIT)),
             );
         }),
-        Contender::new("ConcurrentStream", move || {
+        Contender::new("tokio", {
+            let runtime = current_thread();
+            move || {
+                let mut futures = futures();
+                let answers = runtime.block_on(async {
+                    let mut set: JoinSet<_> = futures.by_ref().take(LIMIT).collect();
+                    let mut answers = Answers::default();
+                    while let Some(answer) = set.join_next().await {
+                        record(&mut answers, answer.unwrap());
+                        if let Some(next) = futures.next() {
+                            set.spawn(next);
+                        }
+                    }
+                    answers
+                });
+                check(size, &answers);
+            }
+        }),
+        Contender::new("futures-concurrency", move || {
             let limit = std::num::NonZeroUsize::new(LIMIT);
             complete(size, async move {
                 let futures = stream::iter(futures()).co().limit(limit);
@@ -60,7 +79,7 @@ pub(super) fn through_a_channel(size: usize) -> Vec<Contender> {
             let (streamed, received) = futures::executor::block_on(join(driver, received));
             assert_eq!((streamed.unwrap().delivered, received), (size, size));
         }),
-        Contender::new("buffer_unordered", move || {
+        Contender::new("FuturesUnordered", move || {
             let (sender, receiver) = bounded(128);
             let futures = (0..size).map(|id| with_id(id, answered(id)));
             let driver = async move {

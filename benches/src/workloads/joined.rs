@@ -8,7 +8,7 @@ use futures_aggregate::fetch_and_aggregate;
 use futures_concurrency::prelude::*;
 use tokio::task::JoinSet;
 
-use super::{Answers, NEVER, check, collect, complete, sorted, with_id};
+use super::{Answers, NEVER, check, collect, complete, current_thread, record, sorted, with_id};
 use crate::harness::Contender;
 use crate::sources::{Answer, Yields, answer};
 
@@ -33,9 +33,7 @@ fn contenders<F>(size: usize, source: fn(usize) -> F) -> Vec<Contender>
 where
     F: Future<Output = Answer> + Send + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = current_thread();
     vec![
         Contender::new("futures-aggregate", move || {
             let sources = (0..size).map(|id| (id, source(id)));
@@ -62,7 +60,7 @@ where
             let futures: Vec<_> = (0..size).map(|id| with_id(id, source(id))).collect();
             complete(size, async { sorted(futures.join().await) });
         }),
-        Contender::new("JoinSet", move || {
+        Contender::new("tokio", move || {
             let answers = runtime.block_on(async {
                 let mut set = JoinSet::new();
                 for id in 0..size {
@@ -70,7 +68,7 @@ where
                 }
                 let mut answers = Answers::default();
                 while let Some(answer) = set.join_next().await {
-                    super::record(&mut answers, answer.unwrap());
+                    record(&mut answers, answer.unwrap());
                 }
                 answers
             });

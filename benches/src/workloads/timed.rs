@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use futures_aggregate::fetch_and_aggregate;
 use futures_timer::Delay;
 
-use super::{Answers, NEVER, check, collect, complete, sorted, with_id};
+use super::{Answers, NEVER, check, collect, complete, current_thread, sorted, with_id};
 use crate::harness::Contender;
 use crate::sources::{Answer, Gate, Yields, waiting};
 
@@ -31,15 +31,8 @@ async fn with_tokio(id: usize) -> (usize, Answer) {
     (id, answer.unwrap_or(LATE))
 }
 
-fn tokio() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-}
-
 pub(super) fn each(size: usize) -> Vec<Contender> {
-    let runtime = tokio();
+    let runtime = current_thread();
     vec![
         Contender::new("futures-aggregate", move || {
             let sources = (0..size).map(|id| (id, Yields::new(id, 1)));
@@ -48,11 +41,11 @@ pub(super) fn each(size: usize) -> Vec<Contender> {
                 .source_timeout(TIMEOUT);
             complete(size, async { run.await.unwrap() });
         }),
-        Contender::new("select with Delay", move || {
+        Contender::new("FuturesUnordered", move || {
             let futures = stream::iter((0..size).map(with_delay));
             complete(size, collect(futures.buffer_unordered(LIMIT)));
         }),
-        Contender::new("tokio timeout", move || {
+        Contender::new("tokio", move || {
             let futures = stream::iter((0..size).map(with_tokio));
             let answers = runtime.block_on(collect(futures.buffer_unordered(LIMIT)));
             check(size, &answers);
@@ -61,7 +54,7 @@ pub(super) fn each(size: usize) -> Vec<Contender> {
 }
 
 pub(super) fn whole(size: usize) -> Vec<Contender> {
-    let runtime = tokio();
+    let runtime = current_thread();
     vec![
         Contender::new("futures-aggregate", move || {
             let sources = (0..size).map(|id| (id, Yields::new(id, 1)));
@@ -69,7 +62,7 @@ pub(super) fn whole(size: usize) -> Vec<Contender> {
                 fetch_and_aggregate(sources, TIMEOUT).await.unwrap()
             });
         }),
-        Contender::new("FuturesUnordered, Delay", move || {
+        Contender::new("FuturesUnordered", move || {
             let futures = (0..size).map(|id| with_id(id, Yields::new(id, 1)));
             let all = Box::pin(collect(futures.collect::<FuturesUnordered<_>>()));
             complete(size, async {
@@ -79,7 +72,7 @@ pub(super) fn whole(size: usize) -> Vec<Contender> {
                 }
             });
         }),
-        Contender::new("tokio timeout, join_all", move || {
+        Contender::new("tokio", move || {
             let futures = (0..size).map(|id| with_id(id, Yields::new(id, 1)));
             let all = async { tokio::time::timeout(TIMEOUT, join_all(futures)).await };
             let answers = runtime.block_on(all).map(sorted).unwrap_or_default();
@@ -91,14 +84,14 @@ pub(super) fn whole(size: usize) -> Vec<Contender> {
 /// The same with sources that wait until another task has opened them, so that the deadline needs a
 /// timer.
 pub(super) fn whole_waiting(size: usize) -> Vec<Contender> {
-    let runtime = tokio();
+    let runtime = current_thread();
     vec![
         Contender::new("futures-aggregate", move || {
             let (gates, sources) = waiting(size);
             let run = fetch_and_aggregate(sources.into_iter().enumerate(), TIMEOUT);
             complete(size, then_open(async { run.await.unwrap() }, gates));
         }),
-        Contender::new("FuturesUnordered, Delay", move || {
+        Contender::new("FuturesUnordered", move || {
             let (gates, sources) = waiting(size);
             let futures = sources.into_iter().enumerate();
             let futures = futures.map(|(id, source)| with_id(id, source));
@@ -111,7 +104,7 @@ pub(super) fn whole_waiting(size: usize) -> Vec<Contender> {
             };
             complete(size, then_open(all, gates));
         }),
-        Contender::new("tokio timeout, join_all", move || {
+        Contender::new("tokio", move || {
             let (gates, sources) = waiting(size);
             let futures = sources.into_iter().enumerate();
             let futures = futures.map(|(id, source)| with_id(id, source));

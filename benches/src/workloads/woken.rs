@@ -10,8 +10,9 @@ use std::thread;
 use futures::stream::FuturesUnordered;
 use futures_aggregate::fetch_and_aggregate;
 use futures_concurrency::prelude::*;
+use tokio::task::{JoinSet, LocalSet, yield_now};
 
-use super::{Answers, NEVER, check, collect, sorted, with_id};
+use super::{Answers, NEVER, check, collect, current_thread, record, sorted, with_id};
 use crate::harness::Contender;
 use crate::sources::{Answer, Gate, Sleeper, Sleeps, Waits, waiting};
 use crate::task::Task;
@@ -80,10 +81,31 @@ pub(super) fn from_two_threads(size: usize) -> Vec<Contender> {
             check(size, &task.finish(set.as_mut()));
         })
     };
+    let spawned = Contender::new("tokio", {
+        let (openers, runtime) = (Rc::clone(&openers), current_thread());
+        move || {
+            let (gates, sources) = waiting(size);
+            let answers = runtime.block_on(async {
+                let sources = sources.into_iter().enumerate();
+                let mut set: JoinSet<_> = sources.map(|(id, it)| with_id(id, it)).collect();
+                while !gates.iter().all(|gate| gate.is_awaited()) {
+                    yield_now().await;
+                }
+                openers.open(gates);
+                let mut answers = Answers::default();
+                while let Some(answer) = set.join_next().await {
+                    record(&mut answers, answer.unwrap());
+                }
+                answers
+            });
+            check(size, &answers);
+        }
+    });
     vec![
         contender("futures-aggregate", aggregated),
         contender("FuturesUnordered", unordered),
         contender("futures-buffered", buffered),
+        spawned,
         contender("futures-concurrency", |sources| {
             let futures = sources.into_iter().enumerate();
             let futures: Vec<_> = futures.map(|(id, it)| with_id(id, it)).collect();
@@ -138,9 +160,38 @@ fn one_by_one(size: usize, order: Vec<usize>) -> Vec<Contender> {
             }
         })
     };
-    vec![
+    let mut contenders = vec![
         contender("futures-aggregate", aggregated),
         contender("FuturesUnordered", unordered),
         contender("futures-buffered", buffered),
-    ]
+    ];
+    contenders.push(one_by_one_spawned(size, order));
+    contenders
+}
+
+fn one_by_one_spawned(size: usize, order: Rc<[usize]>) -> Contender {
+    let sleepers: Vec<_> = (0..size).map(|_| Rc::<Sleeper>::default()).collect();
+    let (runtime, local) = (current_thread(), LocalSet::new());
+    let mut set = JoinSet::new();
+    for (id, source) in sleepers.iter().cloned().map(Sleeps).enumerate() {
+        set.spawn_local_on(with_id(id, source), &local);
+    }
+    local.block_on(&runtime, async {
+        while sleepers.iter().any(|sleeper| sleeper.borrow().is_none()) {
+            yield_now().await;
+        }
+    });
+    let mut next = 0;
+    Contender::new("tokio", move || {
+        local.block_on(&runtime, async {
+            for _ in 0..WAKES {
+                if let Some(waker) = &*sleepers[order[next]].borrow() {
+                    waker.wake_by_ref();
+                }
+                yield_now().await;
+                next = (next + 1) % size;
+            }
+        });
+        assert_eq!(set.len(), size);
+    })
 }
