@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod counting;
+pub mod script;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,0 +1,274 @@
+//! Sources that follow a script, and a driver that interferes with their run at any poll.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::Task;
+
+/// What a source does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    Succeeds,
+    Fails,
+    /// Wakes itself some times before it succeeds.
+    Yields(u8),
+    /// Succeeds once the world has woken it.
+    Waits,
+    /// Wakes those that wait when it is polled, yields once, and succeeds.
+    WakesOthers,
+    Never,
+    /// Panics at the poll after so many in which it wakes itself.
+    Panics(u8),
+    /// Yields once, succeeds, and panics whenever it is dropped.
+    PanicsInDrop,
+}
+
+impl Script {
+    pub const ALL: [Self; 9] = [
+        Self::Succeeds,
+        Self::Fails,
+        Self::Yields(2),
+        Self::Waits,
+        Self::WakesOthers,
+        Self::Never,
+        Self::Panics(0),
+        Self::Panics(1),
+        Self::PanicsInDrop,
+    ];
+}
+
+/// All that the sources of a run share with its driver.
+#[derive(Default)]
+pub struct World {
+    alive: RefCell<BTreeMap<usize, Script>>,
+    waiting: RefCell<BTreeMap<usize, Waker>>,
+    open: RefCell<BTreeSet<usize>>,
+    /// Wakers that somebody keeps for ever.
+    kept: RefCell<Vec<Waker>>,
+    /// The next source that is polled panics.
+    panics: Cell<bool>,
+}
+
+impl World {
+    pub fn source(self: &Rc<Self>, id: usize, script: Script) -> Scripted {
+        Scripted {
+            id,
+            script,
+            polls: 0,
+            world: Rc::clone(self),
+        }
+    }
+
+    /// Sources that begin to live when they are pulled.
+    pub fn list(self: &Rc<Self>, first: usize, scripts: &[Script]) -> Vec<(usize, Scripted)> {
+        (first..)
+            .zip(scripts)
+            .map(|(id, &script)| (id, self.source(id, script)))
+            .collect()
+    }
+
+    pub fn alive(&self) -> usize {
+        self.alive.borrow().len()
+    }
+
+    /// Opens a gate: that of a source that waits, or of a signal.
+    pub fn open(&self, id: usize) {
+        self.open.borrow_mut().insert(id);
+        let waker = self.waiting.borrow_mut().remove(&id);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Opens the first gate that somebody waits for, but those of the signals. Returns whether there
+    /// was one.
+    fn open_one(&self) -> bool {
+        let first = self.waiting.borrow().keys().next().copied();
+        let first = first.filter(|&id| id < SIGNALS);
+        first.inspect(|&id| self.open(id)).is_some()
+    }
+
+    /// Sources that were woken and are not asked: there must be none while the run waits.
+    pub fn forgotten(&self) -> Vec<(usize, Script)> {
+        let (alive, waiting) = (self.alive.borrow(), self.waiting.borrow());
+        alive
+            .iter()
+            .filter(|(id, script)| **script != Script::Never && !waiting.contains_key(id))
+            .map(|(&id, &script)| (id, script))
+            .collect()
+    }
+
+    /// Wakes by what outlived the run.
+    fn wake_kept(&self) {
+        for waker in self.kept.borrow_mut().drain(..) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Gates from here on are those of signals.
+pub const SIGNALS: usize = 1000;
+pub const CANCEL: usize = SIGNALS;
+pub const EXPIRE: usize = SIGNALS + 1;
+
+pub struct Scripted {
+    id: usize,
+    script: Script,
+    polls: u8,
+    world: Rc<World>,
+}
+
+impl Scripted {
+    fn yield_once(&mut self, cx: &Context<'_>) -> Poll<Result<usize, usize>> {
+        self.polls += 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn wait(&self, cx: &Context<'_>) -> Poll<Result<usize, usize>> {
+        if self.world.open.borrow().contains(&self.id) {
+            return Poll::Ready(Ok(self.id));
+        }
+        let mut waiting = self.world.waiting.borrow_mut();
+        waiting.insert(self.id, cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Future for Scripted {
+    type Output = Result<usize, usize>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.id < SIGNALS {
+            self.world.alive.borrow_mut().insert(self.id, self.script);
+            assert!(!self.world.panics.take(), "as the world wants it");
+        }
+        match self.script {
+            Script::Succeeds => Poll::Ready(Ok(self.id)),
+            Script::Fails => Poll::Ready(Err(self.id)),
+            Script::Yields(times) if self.polls < times => self.yield_once(cx),
+            Script::WakesOthers | Script::PanicsInDrop if self.polls == 0 => {
+                if self.script == Script::WakesOthers {
+                    self.world.open_one();
+                }
+                self.yield_once(cx)
+            }
+            Script::Panics(polls) if self.polls < polls => self.yield_once(cx),
+            Script::Panics(_) => panic!("as the script has it"),
+            Script::Yields(_) | Script::WakesOthers | Script::PanicsInDrop => {
+                Poll::Ready(Ok(self.id))
+            }
+            Script::Waits => self.wait(cx),
+            Script::Never => {
+                self.world.kept.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.world.alive.borrow_mut().remove(&self.id);
+        self.world.waiting.borrow_mut().remove(&self.id);
+        if self.script == Script::PanicsInDrop && !std::thread::panicking() {
+            panic!("in its drop, as the script has it");
+        }
+    }
+}
+
+/// What is done to a run, before a certain poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interference {
+    None,
+    Drop,
+    Cancel,
+    Expire,
+    /// The next source that is polled panics.
+    Panic,
+    CloseReceiver,
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub enum Fate<T> {
+    Resolved(T),
+    /// It waits for what never comes.
+    Waits,
+    Dropped,
+}
+
+/// A run that was driven to its fate.
+pub struct Played<T> {
+    pub fate: Fate<T>,
+    pub polls: usize,
+    pub panics: usize,
+}
+
+/// Drives a run, interferes before poll `at`, and sees that nothing outlives it. `outside` does what
+/// there is to do outside when the run waits, and says whether there was anything.
+pub fn play<F: Future>(
+    run: F,
+    world: &Rc<World>,
+    interference: Interference,
+    at: usize,
+    mut outside: impl FnMut(Option<Interference>) -> bool,
+) -> Played<F::Output> {
+    let mut task = Task::new(run);
+    let (mut polls, mut panics) = (0, 0);
+    let fate = loop {
+        if polls == at {
+            match interference {
+                Interference::Drop => break Fate::Dropped,
+                Interference::Cancel => world.open(CANCEL),
+                Interference::Expire => world.open(EXPIRE),
+                Interference::Panic => world.panics.set(true),
+                Interference::CloseReceiver | Interference::None => {}
+            }
+            outside(Some(interference));
+        }
+        polls += 1;
+        assert!(polls < 200, "the run never comes to rest");
+        match catching(|| task.poll()) {
+            Ok(Poll::Ready(output)) => break Fate::Resolved(output),
+            Ok(Poll::Pending) => {}
+            Err(_) => {
+                panics += 1;
+                continue;
+            }
+        }
+        if task.is_woken() {
+            continue;
+        }
+        assert_eq!(world.forgotten(), [], "nobody wakes the run for these");
+        let is_to_come = polls == at && interference != Interference::None;
+        if !world.open_one() && !outside(None) && !is_to_come {
+            break Fate::Waits;
+        }
+    };
+    if !matches!(fate, Fate::Resolved(_)) {
+        if catching(|| task.drop_future()).is_err() {
+            panics += 1;
+        }
+    }
+    assert_eq!(world.alive(), 0, "sources outlive the run");
+    assert_eq!(task.wakers(), 0, "wakers of the task outlive the run");
+    let wakes = task.wakes();
+    world.wake_kept();
+    assert_eq!(task.wakes(), wakes, "a run that is gone wakes its task");
+    Played {
+        fate,
+        polls,
+        panics,
+    }
+}
+
+fn catching<R>(step: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(step))
+}
