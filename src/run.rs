@@ -24,6 +24,7 @@ mod ready;
 mod signals;
 mod slots;
 mod stop;
+mod sync;
 mod task;
 
 use std::future::Future;

@@ -264,5 +264,7 @@ fn take_lowest(bits: &mut u64) -> usize {
     lowest
 }
 
+#[cfg(all(test, futures_aggregate_loom))]
+mod models;
 #[cfg(test)]
 mod tests;

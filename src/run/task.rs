@@ -6,9 +6,11 @@
 //! holds the waker, and the cell only knows where: a task that waits again is not registered again,
 //! and a run that is gone leaves no waker behind.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Waker;
+
+use super::sync::{AtomicBool, Mutex, MutexGuard};
 
 /// Where the waker of the waiting task is.
 #[derive(Debug, Default)]

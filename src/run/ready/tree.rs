@@ -1,9 +1,10 @@
 //! The bits that wakers set: one per slot, and the words of bits that lead to them.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::Flag;
+use crate::run::sync::AtomicU64;
 use crate::run::task::Task;
 
 /// Slots under one word, and words under one word.

@@ -1,11 +1,12 @@
 //! The wakers that are handed out. Each owns a place in the tree, never a source.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::task::{Wake, Waker};
 
 use super::Flag;
 use super::tree::Tree;
+use crate::run::sync::{AtomicUsize, fence};
 
 /// A waker that goes from slot to slot, until a source keeps it. Sources that have their answer
 /// when they are asked, or that wake themselves, never do.
