@@ -252,10 +252,9 @@ pub fn play<F: Future>(
             break Fate::Waits;
         }
     };
-    if !matches!(fate, Fate::Resolved(_)) {
-        if catching(|| task.drop_future()).is_err() {
-            panics += 1;
-        }
+    let is_left = !matches!(fate, Fate::Resolved(_));
+    if is_left && catching(|| task.drop_future()).is_err() {
+        panics += 1;
     }
     assert_eq!(world.alive(), 0, "sources outlive the run");
     assert_eq!(task.wakers(), 0, "wakers of the task outlive the run");
