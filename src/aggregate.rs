@@ -48,7 +48,8 @@ impl<K, T, E> Aggregate<K, T, E> {
 }
 
 impl<K, T, E> Aggregate<K, T, E> {
-    /// Makes room for results, unless that is more than can be had, or than is wise to believe.
+    /// Makes room for results, unless there is none to be had. More than some are not believed in
+    /// before they come.
     pub(crate) fn reserve(&mut self, results: usize) {
         const MOST_BYTES: usize = 16 << 20;
         let most = MOST_BYTES / size_of::<(K, T)>().max(1);

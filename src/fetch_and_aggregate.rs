@@ -246,9 +246,11 @@ where
     where
         N: FnMut(&Aggregate<K, T, E>) -> bool,
     {
+        let mut collected = self.collected;
+        collected.stop.set_rule();
         FetchAndAggregate {
             run: self.run.map_hooks(|hooks| hooks.stop_when(rule)),
-            collected: self.collected,
+            collected,
             signals: self.signals,
         }
     }
@@ -382,7 +384,9 @@ where
     type Rest = ();
 
     fn expect(&mut self, sources: usize) {
-        self.aggregate.reserve(sources);
+        if !self.stop.may_be_early() {
+            self.aggregate.reserve(sources);
+        }
     }
 
     fn poll_source(

@@ -301,8 +301,11 @@ where
             self.verdict(operation)?;
             if let Some(sources) = &self.sources {
                 // A list that panics here panics again when it matters.
-                let least = Panics::default().catch(|| sources.size_hint().0);
-                operation.expect(least.unwrap_or(0));
+                let hint = Panics::default().catch(|| sources.size_hint());
+                match hint {
+                    Some((least, Some(most))) if least == most => operation.expect(most),
+                    _ => {}
+                }
             }
         }
 
@@ -342,8 +345,7 @@ where
         let again = self.can_admit(operation)
             || self.late_left
             || operation.can_flush()
-            || !self.ready.is_swept()
-            || self.ready.is_woken();
+            || self.ready.has_work();
         match now {
             Some(now) if !again => {
                 let next_source = self.in_flight.slots.next_deadline();

@@ -141,3 +141,41 @@ fn source_in_flight_takes_less_memory_than_in_futures_unordered_unless_it_keeps_
     assert!(own * 8 <= peer * 9, "{own} bytes, {peer} there");
     println!("{own} bytes, {peer} there");
 }
+
+#[test]
+fn room_for_results_is_made_only_for_those_that_will_come() {
+    let source = |id: u64| (id, ready(Answer::Ok(())));
+    // Endless, or known but not all of them needed, or more than there is memory for.
+    let mut task = Task::new(fetch_and_aggregate((0..).map(source), NEVER).quorum(1));
+    assert!(task.finish().unwrap().results.capacity() < 10);
+    let mut task = Task::new(fetch_and_aggregate((0..1000).map(source), NEVER).quorum(1));
+    assert!(task.finish().unwrap().results.capacity() < 10);
+    let run = fetch_and_aggregate((0..1000).map(source), NEVER);
+    let mut task = Task::new(run.stop_when(|so_far| so_far.results.len() == 1));
+    assert!(task.finish().unwrap().results.capacity() < 10);
+    let before = Counts::now();
+    let run = fetch_and_aggregate((0..1 << 40).map(source), NEVER).concurrency(1);
+    let mut task = Task::new(run);
+    assert!(task.poll().is_pending());
+    assert!(before.bytes_since() <= (16 << 20) + 8192);
+}
+
+#[test]
+fn large_source_shares_no_allocation() {
+    let large = async {
+        let large = [0_u8; 10_000];
+        std::future::pending::<()>().await;
+        assert_eq!(large.len(), 10_000);
+        Answer::Ok(())
+    };
+    let size = size_of_val(&large) as isize;
+    let before = Counts::now();
+    let mut task = Task::new(fetch_and_aggregate(std::iter::once((0, large)), NEVER));
+    assert!(task.settle().is_pending());
+    // Once in the list, and once in its slot.
+    assert!(
+        before.bytes_since() < 2 * size + 4096,
+        "{}",
+        before.bytes_since()
+    );
+}

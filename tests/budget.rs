@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -325,4 +327,24 @@ fn outcomes_in_line_are_delivered_over_several_polls() {
     assert!(task.poll().is_pending());
     assert!(receiver.len() <= BOUND);
     assert_eq!(task.finish().unwrap().delivered, MANY);
+}
+
+#[test]
+fn source_that_panics_in_a_sweep_costs_no_more_than_its_own_poll() {
+    let (handle, first) = source();
+    let started = Arc::new(AtomicUsize::new(0));
+    let counted = started.clone();
+    let rest = (1..).map(move |id| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        (id, ready(Ok(0)))
+    });
+    let run = fetch_and_aggregate(std::iter::once((0, first)).chain(rest), NEVER).catch_panics();
+    let mut task = Task::new(run);
+    assert!(task.poll().is_pending());
+    let before = started.load(Ordering::Relaxed);
+    handle.on_poll(|_| panic!("in a sweep"));
+    handle.wake();
+    assert!(task.poll().is_pending());
+    assert!(!handle.is_alive());
+    assert_eq!(started.load(Ordering::Relaxed) - before, before);
 }

@@ -365,3 +365,44 @@ fn timers_that_cannot_be_had_cost_a_panic_and_no_outcome() {
     assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
     assert_eq!((alive(&handles), task.wakers()), (0, 0));
 }
+
+#[test]
+fn source_that_is_due_before_the_alarm_that_was_set_is_stopped_in_time() {
+    let (late, slow) = source();
+    let (sender, receiver) = async_channel::bounded(1);
+    let list = [(0, ready(Ok(0))), (1, ready(Ok(1))), (2, slow)];
+    let run = stream_results(list, sender)
+        .concurrency(1)
+        .timeout(Duration::from_secs(3600))
+        .source_timeout(SHORT);
+    let mut task = Task::new(run);
+    // Nothing is in flight but an outcome, so that the alarm is that of the whole.
+    assert!(task.settle().is_pending());
+    assert_eq!(late.polls(), 0);
+    let mut received = vec![receiver.try_recv().unwrap()];
+    assert!(task.settle().is_pending());
+    received.push(receiver.try_recv().unwrap());
+    assert!(task.settle().is_pending());
+    assert_eq!(late.polls(), 1);
+    while late.is_alive() {
+        if task.is_woken() {
+            let _ = task.settle();
+        }
+    }
+    received.push(receiver.try_recv().unwrap());
+    assert_eq!(received[2], (2, Err(SourceError::TimedOut)));
+}
+
+#[test]
+fn deadlines_that_pass_while_their_timers_are_made_stop_nobody_else() {
+    // The timer of some of these fires while it is being set.
+    for nanoseconds in 0..20_000 {
+        let timeout = Duration::from_nanos(nanoseconds % 6000);
+        let (handle, list) = source();
+        let mut task = Task::new(fetch_and_aggregate([(0, list)], timeout));
+        let _ = task.poll();
+        drop(task);
+        assert!(!handle.is_alive());
+    }
+    deadline_wakes_a_run_whose_sources_are_never_woken();
+}

@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Poll, Wake, Waker};
 
 use common::{NEVER, Task, polls, source, sources};
 use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
@@ -230,4 +232,42 @@ fn sources_woken_by_other_threads_are_all_heard() {
             .sum();
         assert_eq!(answered, 130);
     }
+}
+
+/// A task that polls its future at once when it is woken, and for another task.
+struct PollsAtOnce<F: Future> {
+    task: Mutex<Task<F>>,
+    for_task: Waker,
+    polls: AtomicUsize,
+}
+
+impl<F: Future + Send + 'static> Wake for PollsAtOnce<F> {
+    fn wake(self: Arc<Self>) {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        let mut task = self.task.lock().unwrap();
+        assert!(task.poll_with(&self.for_task).is_pending());
+    }
+}
+
+#[test]
+fn task_that_polls_at_once_when_it_is_woken_can_wait_again() {
+    let (handles, list) = sources(1);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+    assert!(task.settle().is_pending());
+    let last = Task::new(std::future::pending::<()>());
+    let polls_at_once = Arc::new(PollsAtOnce {
+        task: Mutex::new(task),
+        for_task: last.waker(),
+        polls: AtomicUsize::new(0),
+    });
+    // The run has moved.
+    let waker = Waker::from(polls_at_once.clone());
+    let poll = polls_at_once.task.lock().unwrap().poll_with(&waker);
+    assert!(poll.is_pending());
+    drop(waker);
+    handles[0].wake();
+    assert_eq!(polls_at_once.polls.load(Ordering::SeqCst), 1);
+    handles[0].wake();
+    assert_eq!(polls_at_once.polls.load(Ordering::SeqCst), 1);
+    assert_eq!(last.wakes(), 1);
 }

@@ -5,15 +5,19 @@
 //! deadlines wait in a list, and one timer is set for the first of them. It is made anew only when
 //! a deadline comes that is earlier still; one that is taken back is taken from the list, and the
 //! timer finds nothing when it fires.
+//!
+//! A timer that fires while it is being polled wakes its waker then and there, on the thread that
+//! polls it. So neither this nor anything else that is foreign runs under the list's lock.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use futures_timer::Delay;
 
@@ -27,30 +31,47 @@ pub(super) struct Alarm {
 /// When, and a number that tells apart those of the same time.
 type Key = (Instant, u64);
 
+/// Numbers for alarms and timers.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-static LIST: Mutex<List> = Mutex::new(List::new());
+static LIST: Mutex<List> = Mutex::new(List {
+    wakers: BTreeMap::new(),
+    timer: None,
+});
 
 struct List {
     wakers: BTreeMap<Key, Waker>,
-    /// With the time when it fires.
-    timer: Option<(Instant, Delay)>,
+    timer: Option<Timer>,
 }
+
+/// The timer that will fire next. Any other that still fires is not needed any more.
+struct Timer {
+    number: u64,
+    fires_at: Instant,
+    state: State,
+}
+
+enum State {
+    /// Somebody is about to start it.
+    Starting,
+    /// It has fired before it was started.
+    Fired,
+    Started(#[allow(dead_code, reason = "it fires as long as it is kept")] Delay),
+}
+
+type Panic = Box<dyn Any + Send>;
 
 impl Alarm {
     /// # Panics
     ///
-    /// If a timer is needed and the thread that runs the timers cannot be started.
+    /// If a timer is needed and the thread that runs the timers cannot be started, or is gone.
     pub(super) fn set(at: Instant, waker: Waker) -> Self {
         let alarm = Self {
-            key: (at, NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)),
+            key: (at, next_number()),
         };
-        let mut list = List::lock();
-        list.wakers.insert(alarm.key, waker);
-        let has_fired = list.set_timer();
-        drop(list);
-        if has_fired {
-            fire();
+        lock().wakers.insert(alarm.key, waker);
+        if let Err(payload) = set_timer(start) {
+            resume_unwind(payload);
         }
         alarm
     }
@@ -62,43 +83,35 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let waker = List::lock().wakers.remove(&self.key);
-        // No foreign code under the lock.
+        let waker = lock().wakers.remove(&self.key);
         drop(waker);
     }
 }
 
 impl List {
-    const fn new() -> Self {
-        Self {
-            wakers: BTreeMap::new(),
-            timer: None,
-        }
-    }
-
-    fn lock() -> MutexGuard<'static, Self> {
-        LIST.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sees to it that a timer fires at the first time in the list, or before. Returns whether it
-    /// has fired already.
-    fn set_timer(&mut self) -> bool {
-        let Some((&(first, _), _)) = self.wakers.first_key_value() else {
-            return false;
-        };
+    /// Decides on a new timer if none fires at the first time in the list, or before. Returns its
+    /// number and time, and the timer before it.
+    fn next_timer(&mut self) -> Option<(u64, Instant, Option<Timer>)> {
+        let (&(first, _), _) = self.wakers.first_key_value()?;
         if self
             .timer
             .as_ref()
-            .is_some_and(|&(fires_at, _)| fires_at <= first)
+            .is_some_and(|timer| timer.fires_at <= first)
         {
-            return false;
+            return None;
         }
-        self.timer = None;
-        let mut delay = Delay::new(first.saturating_duration_since(Instant::now()));
-        let waker = Waker::from(Arc::new(Fires));
-        let poll = Pin::new(&mut delay).poll(&mut Context::from_waker(&waker));
-        self.timer = Some((first, delay));
-        poll == Poll::Ready(())
+        let number = next_number();
+        let before = self.timer.replace(Timer {
+            number,
+            fires_at: first,
+            state: State::Starting,
+        });
+        Some((number, first, before))
+    }
+
+    /// The timer of this number, if it is still the one that will fire next.
+    fn timer(&mut self, number: u64) -> Option<&mut Timer> {
+        self.timer.as_mut().filter(|timer| timer.number == number)
     }
 
     /// Takes the wakers whose time has come.
@@ -114,22 +127,71 @@ impl List {
     }
 }
 
-/// The timer has fired, perhaps too early, and perhaps for a time that was taken back.
-fn fire() {
-    let mut has_fired = true;
-    while has_fired {
-        let mut list = List::lock();
-        let due = list.take_due(Instant::now());
-        list.timer = None;
-        has_fired = list.set_timer();
-        drop(list);
-        wake_all(due);
+fn lock() -> MutexGuard<'static, List> {
+    LIST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn next_number() -> u64 {
+    NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Starts a timer, which may fire before this returns.
+fn start(after: Duration, waker: &Waker) -> Delay {
+    let mut delay = Delay::new(after);
+    if Pin::new(&mut delay)
+        .poll(&mut Context::from_waker(waker))
+        .is_ready()
+    {
+        waker.wake_by_ref();
+    }
+    delay
+}
+
+/// Sees to it that a timer fires at the first time in the list, or before. If none can be had, all
+/// wakers are woken, so that whoever waits for a timer comes and finds out.
+fn set_timer(start: impl Fn(Duration, &Waker) -> Delay) -> Result<(), Panic> {
+    loop {
+        let next = lock().next_timer();
+        let Some((number, fires_at, before)) = next else {
+            return Ok(());
+        };
+        drop(before);
+        let after = fires_at.saturating_duration_since(Instant::now());
+        let waker = Waker::from(Arc::new(Fires { number }));
+        let started = catch_unwind(AssertUnwindSafe(|| start(after, &waker)));
+
+        let mut list = lock();
+        let Some(timer) = list.timer(number) else {
+            // Somebody has started an earlier one meanwhile.
+            drop(list);
+            return started.map(drop);
+        };
+        match started {
+            Ok(delay) if matches!(timer.state, State::Starting) => {
+                timer.state = State::Started(delay);
+                return Ok(());
+            }
+            Ok(delay) => {
+                list.timer = None;
+                let due = list.take_due(Instant::now());
+                drop(list);
+                drop(delay);
+                wake_all(due);
+            }
+            Err(payload) => {
+                list.timer = None;
+                let all = std::mem::take(&mut list.wakers);
+                drop(list);
+                wake_all(all.into_values());
+                return Err(payload);
+            }
+        }
     }
 }
 
 /// Wakes all of them. One that panics must neither keep the others from being woken nor end the
 /// thread that runs all timers of the process.
-fn wake_all(wakers: Vec<Waker>) {
+fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
             discard(payload);
@@ -137,12 +199,34 @@ fn wake_all(wakers: Vec<Waker>) {
     }
 }
 
-/// What the timer wakes.
-struct Fires;
+/// What a timer wakes: perhaps too early, and perhaps for a time that was taken back.
+struct Fires {
+    number: u64,
+}
 
 impl Wake for Fires {
     fn wake(self: Arc<Self>) {
-        fire();
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut list = lock();
+        let Some(timer) = list.timer(self.number) else {
+            return;
+        };
+        if !matches!(timer.state, State::Started(_)) {
+            timer.state = State::Fired;
+            return;
+        }
+        let fired = list.timer.take();
+        let due = list.take_due(Instant::now());
+        drop(list);
+        drop(fired);
+        wake_all(due);
+        if let Err(payload) = set_timer(start) {
+            // All who wait were woken, and will see for themselves.
+            discard(payload);
+        }
     }
 }
 

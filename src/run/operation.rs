@@ -20,7 +20,7 @@ pub(crate) trait Operation<K, F, H> {
     /// What is left of a source that is stopped.
     type Rest;
 
-    /// At least so many sources are going to be started, says their list.
+    /// There are so many sources, says their list.
     fn expect(&mut self, _sources: usize) {}
 
     /// Polls a source. One that polls sources of its own takes them out of `budget`.

@@ -8,9 +8,9 @@
 //!    behind it finds an empty word and climbs again; one set before it is found.
 //! 3. The tree grows by segments of twice the size, each under a root bit of its own, so that no
 //!    word ever moves and no waker has to wait for the tree to grow.
-//! 4. While the task is awake, and for ever once the run has ended, a bit of the root word that
-//!    belongs to nobody keeps it from being empty: the task is not woken for what it will see
-//!    before it waits, nor for a run that is gone.
+//! 4. While the task is awake, a bit of the root word that belongs to nobody keeps it from being
+//!    empty: the task is not woken for what it will see before it waits. Once the run has ended its
+//!    task's waker is gone, and there is nobody to wake.
 //! 5. A slot gets a waker of its own when its source keeps the one it is polled with. Until then
 //!    one spare waker serves them all.
 
@@ -90,10 +90,10 @@ impl Ready {
         self.take_woken();
     }
 
-    /// Closes a poll that left the run pending: the task waits, unless the poll left work behind
-    /// or something was woken meanwhile. Then it is woken at once.
+    /// Closes a poll that left the run pending: the task waits, unless it is to come again, or
+    /// something is woken meanwhile. Then it is woken at once.
     pub(crate) fn end_poll(&mut self, waker: &Waker, again: bool) {
-        if again || self.woken != 0 || !self.is_swept() || !self.wait(waker) {
+        if again || !self.wait(waker) {
             waker.wake_by_ref();
         }
     }
@@ -114,18 +114,16 @@ impl Ready {
             .is_ok()
     }
 
-    /// Ends the run: no task is woken any more, and its waker is let go.
+    /// Ends the run: its task's waker is let go, so that nobody can wake it any more.
     pub(crate) fn close(&mut self) {
-        self.tree.root.store(AWAKE, Ordering::Release);
-        self.spare = None;
         self.task = None;
     }
 
-    /// Whether anything was woken that this poll has not seen.
+    /// Whether anything was woken that no poll has seen.
     #[inline]
-    pub(crate) fn is_woken(&mut self) -> bool {
+    pub(crate) fn has_work(&mut self) -> bool {
         self.take_woken();
-        self.woken != 0
+        self.woken != 0 || !self.is_swept()
     }
 
     /// Takes what the root word has.
@@ -249,12 +247,6 @@ impl Ready {
     /// Makes the waker of a flag.
     pub(crate) fn flag_waker(&self, flag: Flag) -> Waker {
         wakers::flag_waker(&self.tree, flag)
-    }
-}
-
-impl Drop for Ready {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 

@@ -1,7 +1,4 @@
 //! Where futures stay pinned: a slot for each source in flight, used again by the next source.
-//!
-//! A slot is given back before its future is dropped, so that a future whose drop panics or wakes
-//! finds everything in order.
 
 mod order;
 mod storage;

@@ -9,6 +9,7 @@ use crate::Reason;
 pub(crate) struct Stop {
     fail_fast: bool,
     quorum: Option<usize>,
+    has_rule: bool,
     /// How many outcomes there were when the caller's rule was last asked.
     asked: usize,
 }
@@ -29,6 +30,16 @@ impl Stop {
             "a quorum of 0 is reached before any source is asked; it must be at least 1"
         );
         self.quorum = Some(successes);
+    }
+
+    /// There is a rule of the caller's own.
+    pub(crate) fn set_rule(&mut self) {
+        self.has_rule = true;
+    }
+
+    /// Whether some successes may be enough.
+    pub(crate) fn may_be_early(&self) -> bool {
+        self.has_rule || self.quorum.is_some()
     }
 
     /// How the run ends for what it has come to, if it does. `most_left` says how many sources may

@@ -65,7 +65,8 @@ fn poll_until(ready: &mut Ready, mut tasks: impl FnMut() -> Arc<Task>, count: us
         if woken.len() >= count {
             return woken;
         }
-        ready.end_poll(&waker, false);
+        let again = ready.has_work();
+        ready.end_poll(&waker, again);
         task.0.wait();
     }
 }

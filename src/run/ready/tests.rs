@@ -35,6 +35,12 @@ fn waker(ready: &mut Ready, slot: usize) -> Waker {
     kept
 }
 
+/// Closes a poll as a run does.
+fn end_poll(ready: &mut Ready, waker: &Waker) {
+    let again = ready.has_work();
+    ready.end_poll(waker, again);
+}
+
 fn sweep(ready: &mut Ready) -> Vec<usize> {
     ready.start_sweep();
     std::iter::from_fn(|| ready.next()).collect()
@@ -75,7 +81,7 @@ fn every_woken_slot_is_found_at_the_edges_of_words_and_levels() {
 fn first_wake_between_polls_wakes_the_task_and_later_ones_do_not() {
     let (mut ready, wakers, task) = tree(200);
     ready.begin_poll();
-    ready.end_poll(&task.clone().into(), false);
+    end_poll(&mut ready, &task.clone().into());
     for waker in &wakers {
         waker.wake_by_ref();
     }
@@ -83,7 +89,7 @@ fn first_wake_between_polls_wakes_the_task_and_later_ones_do_not() {
 
     ready.begin_poll();
     assert_eq!(sweep(&mut ready).len(), 200);
-    ready.end_poll(&task.clone().into(), false);
+    end_poll(&mut ready, &task.clone().into());
     assert_eq!(task.count(), 1);
     wakers[199].wake_by_ref();
     assert_eq!(task.count(), 2);
@@ -98,7 +104,7 @@ fn wake_during_a_poll_wakes_the_task_once_when_the_poll_ends() {
     wakers[0].wake_by_ref();
     wakers[1].wake_by_ref();
     assert_eq!(task.count(), 0);
-    ready.end_poll(&task.clone().into(), false);
+    end_poll(&mut ready, &task.clone().into());
     assert_eq!(task.count(), 1);
 }
 
@@ -128,7 +134,7 @@ fn sweep_that_was_cut_short_goes_on_and_wakes_the_task_for_it() {
     }
     ready.start_sweep();
     let mut seen: Vec<_> = (0..100).filter_map(|_| ready.next()).collect();
-    ready.end_poll(&task.clone().into(), false);
+    end_poll(&mut ready, &task.clone().into());
     assert_eq!(task.count(), 1);
 
     ready.begin_poll();
@@ -173,7 +179,7 @@ fn taking_a_slot_that_the_sweep_already_holds_takes_it_out_of_the_sweep() {
 fn flags_are_apart_from_slots_and_from_each_other() {
     let (mut ready, wakers, task) = tree(1);
     ready.begin_poll();
-    ready.end_poll(&task.clone().into(), false);
+    end_poll(&mut ready, &task.clone().into());
     ready.flag_waker(Flag::Cancel).wake();
     assert_eq!(task.count(), 1);
     wakers[0].wake_by_ref();
@@ -187,7 +193,7 @@ fn flags_are_apart_from_slots_and_from_each_other() {
 fn closed_or_dropped_tree_wakes_nobody_and_holds_no_task() {
     let (mut ready, wakers, task) = tree(1);
     ready.begin_poll();
-    ready.end_poll(&task.clone().into(), false);
+    end_poll(&mut ready, &task.clone().into());
     assert_eq!(Arc::strong_count(&task), 2);
     drop(ready);
     assert_eq!(Arc::strong_count(&task), 1);
@@ -206,7 +212,7 @@ fn task_waker_that_panics_leaves_the_tree_intact() {
     let (mut ready, wakers, task) = tree(1);
     let panicking = Waker::from(Arc::new(Panics));
     ready.begin_poll();
-    ready.end_poll(&panicking, false);
+    end_poll(&mut ready, &panicking);
     let wake = || ready.flag_waker(Flag::Alarm).wake();
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(wake)).is_err());
 
@@ -214,7 +220,7 @@ fn task_waker_that_panics_leaves_the_tree_intact() {
     assert!(ready.take_flag(Flag::Alarm));
     wakers[0].wake_by_ref();
     assert_eq!(sweep(&mut ready), [0]);
-    ready.end_poll(&task.clone().into(), false);
+    end_poll(&mut ready, &task.clone().into());
     wakers[0].wake_by_ref();
     assert_eq!(task.count(), 1);
 }

@@ -35,7 +35,7 @@ impl Spare {
         &self.waker
     }
 
-    /// Whether anybody has kept the waker.
+    /// Whether anybody has kept the waker, beside the two handles here.
     #[inline]
     pub(super) fn is_kept(&self) -> bool {
         let kept = Arc::strong_count(&self.slot) > 2;
