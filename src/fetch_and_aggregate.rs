@@ -69,6 +69,9 @@ use crate::{Aggregate, Event, Interrupted, Outcome, Reason, SourceError};
 /// [`SourceError::Panicked`]; the future can be polled on for the other sources, or dropped.
 /// Polling after completion panics.
 ///
+/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot be
+/// started. No outcome is lost by that, and every later poll still looks at the deadline.
+///
 /// # Cancel safety
 ///
 /// Dropping the future drops every source in it at once. What was fetched by then is dropped too:

@@ -82,6 +82,9 @@ pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregat
 /// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled on for the
 /// other sources, those of the same batch included. Polling after completion panics.
 ///
+/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot be
+/// started. No outcome is lost by that, and every later poll still looks at the deadline.
+///
 /// # Cancel safety
 ///
 /// Dropping the future drops every source of every batch at once, and what was fetched with them.

@@ -100,6 +100,9 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 /// receiver, is [`SourceError::Panicked`]; the future can be polled on for the other sources, or
 /// dropped. Polling after completion panics.
 ///
+/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot be
+/// started. No outcome is lost by that, and every later poll still looks at the deadline.
+///
 /// # Cancel safety
 ///
 /// Dropping the driver drops every source in it at once, and every outcome in line, and lets go
