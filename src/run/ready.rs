@@ -11,7 +11,9 @@
 //! 4. While the task is awake, a bit of the root word that belongs to nobody keeps it from being
 //!    empty: the task is not woken for what it will see before it waits. Once the run has ended its
 //!    task's waker is gone, and there is nobody to wake.
-//! 5. A slot gets a waker of its own when its source keeps the one it is polled with. Until then
+//! 5. If one slot is woken while the task waits, and no other before the task looks, no bit is set:
+//!    the root word has the slot's number. Whoever comes second sets the bits for both.
+//! 6. A slot gets a waker of its own when its source keeps the one it is polled with. Until then
 //!    one spare waker serves them all.
 
 mod tree;
@@ -21,7 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use tree::{AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, SEGMENTS, Tree};
+pub(super) use tree::MOST_SLOTS;
+use tree::{AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, SEGMENTS, SINGLE, Tree, single};
 use wakers::Spare;
 
 /// What can be woken besides the slots.
@@ -129,9 +132,16 @@ impl Ready {
     /// Takes what the root word has.
     #[inline]
     fn take_woken(&mut self) {
-        if self.tree.root.load(Ordering::Relaxed) != AWAKE {
-            self.woken |= self.tree.root.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
+        if self.tree.root.load(Ordering::Relaxed) == AWAKE {
+            return;
         }
+        let mut root = self.tree.root.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
+        if root & SINGLE != 0 {
+            // The task has waited, and so there is no sweep under way: this slot is the next.
+            (self.leaf, self.leaf_bits) = (single(root), 1);
+            root &= !(SINGLE | DIRECT_SLOTS);
+        }
+        self.woken |= root;
     }
 
     /// Starts a sweep over the slots woken so far, unless one is under way.

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use storage::Storage;
 
 use super::panics::Panics;
-use super::ready::Ready;
+use super::ready::{MOST_SLOTS, Ready};
 
 /// The sources in flight.
 pub(crate) struct Slots<K, F> {
@@ -43,7 +43,7 @@ impl<K, F> Default for Slot<K, F> {
 
 impl<K, F> Slots<K, F> {
     /// As many slots as can be told apart.
-    pub(crate) const MAX: usize = Order::MAX;
+    pub(crate) const MAX: usize = MOST_SLOTS;
 
     pub(crate) fn new() -> Self {
         Self {

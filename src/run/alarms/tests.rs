@@ -165,10 +165,9 @@ fn waker_may_set_and_take_back_alarms_when_it_is_woken() {
         }
     }
     let (sender, receiver) = std::sync::mpsc::channel();
-    let sets = Arc::new(Sets(Mutex::default(), sender));
-    let mut own = sets.0.lock().unwrap();
-    *own = Some(Alarm::set(Instant::now(), sets.clone().into()));
-    drop(own);
+    let another = Alarm::set(Instant::now() + HOUR, Waker::noop().clone());
+    let sets = Sets(Mutex::new(Some(another)), sender);
+    let _alarm = Alarm::set(Instant::now(), Arc::new(sets).into());
     assert_eq!(receiver.recv(), Ok(()));
 }
 

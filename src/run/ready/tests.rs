@@ -224,3 +224,41 @@ fn task_waker_that_panics_leaves_the_tree_intact() {
     wakers[0].wake_by_ref();
     assert_eq!(task.count(), 1);
 }
+
+#[test]
+fn slots_woken_while_the_task_waits_are_found_whether_one_or_more() {
+    let slots = [0, 31, 32, 95, 96, 5000];
+    for first in slots {
+        for second in slots {
+            let (mut ready, wakers, task) = tree(5001);
+            let waker = Waker::from(task.clone());
+            ready.begin_poll();
+            end_poll(&mut ready, &waker);
+            wakers[first].wake_by_ref();
+            assert_eq!(task.count(), 1);
+            ready.begin_poll();
+            assert!(ready.has_work());
+            assert_eq!(sweep(&mut ready), [first]);
+            end_poll(&mut ready, &waker);
+            assert_eq!(task.count(), 1);
+
+            wakers[first].wake_by_ref();
+            ready.flag_waker(Flag::Room).wake();
+            wakers[second].wake_by_ref();
+            assert_eq!(task.count(), 2);
+            ready.begin_poll();
+            assert!(ready.take_flag(Flag::Room));
+            let mut expected = vec![first, second];
+            expected.sort_unstable();
+            expected.dedup();
+            assert_eq!(sweep(&mut ready), expected);
+            assert!(!ready.has_work());
+
+            end_poll(&mut ready, &waker);
+            wakers[first].wake_by_ref();
+            ready.begin_poll();
+            assert!(ready.take(first));
+            assert_eq!(sweep(&mut ready), []);
+        }
+    }
+}

@@ -12,15 +12,20 @@ pub(super) const FANOUT: usize = u64::BITS as usize;
 /// Slots whose bits are in the root word itself.
 pub(super) const DIRECT: usize = 32;
 /// Segments, each under one bit of the root word above those.
-const MOST_SEGMENTS: usize = 26;
+const MOST_SEGMENTS: usize = 25;
+/// As many slots as there can be bits for.
+pub(in crate::run) const MOST_SLOTS: usize = DIRECT + FANOUT * ((1 << MOST_SEGMENTS) - 1);
 /// The bits of those slots in the root word.
 pub(super) const DIRECT_SLOTS: u64 = (1 << DIRECT) - 1;
-/// The bits of the segments. Above them are the flags.
+/// The bits of the segments.
 pub(super) const SEGMENTS: u64 = ((1 << MOST_SEGMENTS) - 1) << DIRECT;
+/// In place of bits of slots and segments, the root word has the number of the one slot that was
+/// woken. Above this bit are the flags.
+pub(super) const SINGLE: u64 = 1 << (DIRECT + MOST_SEGMENTS);
 /// Keeps the root word from being empty while nobody waits for it.
 pub(super) const AWAKE: u64 = 1 << 63;
 
-const _: () = assert!(Flag::Cancel as usize == DIRECT + MOST_SEGMENTS);
+const _: () = assert!(Flag::Cancel as usize == DIRECT + MOST_SEGMENTS + 1);
 
 /// What all wakers of a run share.
 #[derive(Debug)]
@@ -53,26 +58,65 @@ impl Tree {
         }
     }
 
-    /// Sets the bit of a slot.
+    /// Wakes a slot.
     pub(super) fn wake(&self, slot: usize) {
-        if slot < DIRECT {
-            return self.wake_root(1 << slot);
+        // The first slot that is woken while the task waits needs no bits: the root word can name
+        // it, and usually nobody else is woken before the task looks.
+        if slot >= DIRECT && self.root.load(Ordering::Relaxed) == 0 {
+            let single = SINGLE | slot as u64;
+            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+            if self
+                .root
+                .compare_exchange(0, single, success, failure)
+                .is_ok()
+            {
+                return self.task.wake();
+            }
         }
-        let (number, offset) = place(slot);
-        if self
-            .segment(number)
-            .is_some_and(|segment| segment.wake(offset))
-        {
-            self.wake_root(1 << (DIRECT + number));
+        if let Some(bit) = self.mark(slot) {
+            self.set_root(bit);
         }
     }
 
-    /// Sets a bit of the root word, and wakes the task if it waits for one.
-    pub(super) fn wake_root(&self, bit: u64) {
-        // Not empty means that whoever set the first bit wakes the task, or that it is awake and
-        // will look at the word once more before it waits.
-        if self.root.fetch_or(bit, Ordering::AcqRel) == 0 {
+    /// Raises a flag.
+    pub(super) fn raise(&self, flag: Flag) {
+        if self.root.fetch_or(flag.bit(), Ordering::AcqRel) == 0 {
             self.task.wake();
+        }
+    }
+
+    /// Sets the bit of a slot below the root word. Returns the bit that is to be set there, unless
+    /// whoever was before sets it.
+    fn mark(&self, slot: usize) -> Option<u64> {
+        if slot < DIRECT {
+            return Some(1 << slot);
+        }
+        let (number, offset) = place(slot);
+        let is_first = self.segment(number)?.wake(offset);
+        is_first.then_some(1 << (DIRECT + number))
+    }
+
+    /// Sets bits of the root word, and wakes the task if it waits for one.
+    fn set_root(&self, mut bits: u64) {
+        let mut root = self.root.load(Ordering::Relaxed);
+        loop {
+            let mut others = root;
+            if root & SINGLE != 0 {
+                // Its number makes room for its bit, and for ours.
+                bits |= self.mark(single(root)).unwrap_or(0);
+                others &= !(SINGLE | DIRECT_SLOTS);
+            }
+            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+            let set = self
+                .root
+                .compare_exchange_weak(root, others | bits, success, failure);
+            match set {
+                // Not empty means that whoever set the first bit wakes the task, or that it is
+                // awake and will look at the word once more before it waits.
+                Ok(0) => return self.task.wake(),
+                Ok(_) => return,
+                Err(changed) => root = changed,
+            }
         }
     }
 
@@ -146,6 +190,11 @@ impl Segment {
         let leaf = word.checked_sub(self.leaves)?;
         Some(self.start + leaf * FANOUT)
     }
+}
+
+/// The slot that a root word names.
+pub(super) fn single(root: u64) -> usize {
+    (root & DIRECT_SLOTS) as usize
 }
 
 /// The segment of a slot that is not in the root word, and where in it the slot is.

@@ -87,6 +87,6 @@ impl Wake for FlagWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.tree.wake_root(self.flag.bit());
+        self.tree.raise(self.flag);
     }
 }

@@ -27,8 +27,6 @@ struct Link {
 }
 
 impl Order {
-    pub(super) const MAX: usize = u32::MAX as usize - 32;
-
     pub(super) fn new() -> Self {
         Self {
             links: Vec::new(),
