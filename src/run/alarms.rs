@@ -147,46 +147,60 @@ fn start(after: Duration, waker: &Waker) -> Delay {
     delay
 }
 
-/// Sees to it that a timer fires at the first time in the list, or before. If none can be had, all
-/// wakers are woken, so that whoever waits for a timer comes and finds out.
+/// Sees to it that a timer fires at the first time in the list, or before, and wakes those whose
+/// time has come meanwhile, if any.
 fn set_timer(start: impl Fn(Duration, &Waker) -> Delay) -> Result<(), Panic> {
-    loop {
+    cover_first(Vec::new(), start)
+}
+
+/// The same, with wakers that are due already. They are woken last, because what they do may take
+/// its time, or wait for another alarm. If no timer can be had, all wakers are woken, so that
+/// whoever waits for one comes and finds out.
+fn cover_first(
+    mut due: Vec<Waker>,
+    start: impl Fn(Duration, &Waker) -> Delay,
+) -> Result<(), Panic> {
+    let result = loop {
         let next = lock().next_timer();
         let Some((number, fires_at, before)) = next else {
-            return Ok(());
+            break Ok(());
         };
-        drop(before);
         let after = fires_at.saturating_duration_since(Instant::now());
         let waker = Waker::from(Arc::new(Fires { number }));
-        let started = catch_unwind(AssertUnwindSafe(|| start(after, &waker)));
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            drop(before);
+            start(after, &waker)
+        }));
 
         let mut list = lock();
         let Some(timer) = list.timer(number) else {
-            // Somebody has started an earlier one meanwhile.
             drop(list);
-            return started.map(drop);
+            // Somebody is starting an earlier one, and will see what there is to see.
+            if let Err(payload) = started {
+                discard(payload);
+            }
+            break Ok(());
         };
         match started {
             Ok(delay) if matches!(timer.state, State::Starting) => {
                 timer.state = State::Started(delay);
-                return Ok(());
+                break Ok(());
             }
             Ok(delay) => {
                 list.timer = None;
-                let due = list.take_due(Instant::now());
+                due.extend(list.take_due(Instant::now()));
                 drop(list);
                 drop(delay);
-                wake_all(due);
             }
             Err(payload) => {
                 list.timer = None;
-                let all = std::mem::take(&mut list.wakers);
-                drop(list);
-                wake_all(all.into_values());
-                return Err(payload);
+                due.extend(std::mem::take(&mut list.wakers).into_values());
+                break Err(payload);
             }
         }
-    }
+    };
+    wake_all(due);
+    result
 }
 
 /// Wakes all of them. One that panics must neither keep the others from being woken nor end the
@@ -222,8 +236,7 @@ impl Wake for Fires {
         let due = list.take_due(Instant::now());
         drop(list);
         drop(fired);
-        wake_all(due);
-        if let Err(payload) = set_timer(start) {
+        if let Err(payload) = cover_first(due, start) {
             // All who wait were woken, and will see for themselves.
             discard(payload);
         }

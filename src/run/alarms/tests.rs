@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
@@ -136,6 +137,31 @@ fn timer_that_fires_while_it_is_started_is_not_lost() {
     assert!(set_timer(fires_at_once).is_ok());
     assert_eq!(starts.into_inner(), 1);
     assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn next_timer_is_set_before_anybody_is_woken() {
+    struct Looks(std::sync::mpsc::Sender<bool>);
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(lock().timer.is_some());
+        }
+    }
+    let _alone = alone();
+    let later = Alarm::set(Instant::now() + HOUR, Waker::noop().clone());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let key = (Instant::now(), u64::MAX);
+    lock().wakers.insert(key, Arc::new(Looks(sender)).into());
+    let has_fired = Cell::new(false);
+    let first_fires_at_once = |after, waker: &Waker| {
+        if !has_fired.replace(true) {
+            waker.wake_by_ref();
+        }
+        start(after, waker)
+    };
+    assert!(set_timer(first_fires_at_once).is_ok());
+    assert_eq!(receiver.recv(), Ok(true));
+    drop(later);
 }
 
 #[test]
