@@ -15,6 +15,7 @@ use futures::executor::block_on;
 use futures::{Stream, StreamExt};
 use futures_aggregate::Aggregate;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 use crate::harness::Contender;
 use crate::sources::Answer;
@@ -116,6 +117,15 @@ fn sorted(answers: impl IntoIterator<Item = (usize, Answer)>) -> Answers {
     let mut all = Answers::default();
     for answer in answers {
         record(&mut all, answer);
+    }
+    all
+}
+
+/// The same for spawned tasks.
+async fn all_joined(mut set: JoinSet<(usize, Answer)>) -> Answers {
+    let mut all = Answers::default();
+    while let Some(answer) = set.join_next().await {
+        record(&mut all, answer.unwrap());
     }
     all
 }

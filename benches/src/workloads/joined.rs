@@ -8,7 +8,7 @@ use futures_aggregate::fetch_and_aggregate;
 use futures_concurrency::prelude::*;
 use tokio::task::JoinSet;
 
-use super::{Answers, NEVER, check, collect, complete, current_thread, record, sorted, with_id};
+use super::{NEVER, all_joined, check, collect, complete, current_thread, sorted, with_id};
 use crate::harness::Contender;
 use crate::sources::{Answer, Yields, answer};
 
@@ -66,11 +66,7 @@ where
                 for id in 0..size {
                     set.spawn(with_id(id, source(id)));
                 }
-                let mut answers = Answers::default();
-                while let Some(answer) = set.join_next().await {
-                    record(&mut answers, answer.unwrap());
-                }
-                answers
+                all_joined(set).await
             });
             check(size, &answers);
         }),

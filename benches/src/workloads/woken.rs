@@ -12,7 +12,7 @@ use futures_aggregate::fetch_and_aggregate;
 use futures_concurrency::prelude::*;
 use tokio::task::{JoinSet, LocalSet, yield_now};
 
-use super::{Answers, NEVER, check, collect, current_thread, record, sorted, with_id};
+use super::{Answers, NEVER, all_joined, check, collect, current_thread, sorted, with_id};
 use crate::harness::Contender;
 use crate::sources::{Answer, Gate, Sleeper, Sleeps, Waits, waiting};
 use crate::task::Task;
@@ -87,16 +87,12 @@ pub(super) fn from_two_threads(size: usize) -> Vec<Contender> {
             let (gates, sources) = waiting(size);
             let answers = runtime.block_on(async {
                 let sources = sources.into_iter().enumerate();
-                let mut set: JoinSet<_> = sources.map(|(id, it)| with_id(id, it)).collect();
+                let set: JoinSet<_> = sources.map(|(id, it)| with_id(id, it)).collect();
                 while !gates.iter().all(|gate| gate.is_awaited()) {
                     yield_now().await;
                 }
                 openers.open(gates);
-                let mut answers = Answers::default();
-                while let Some(answer) = set.join_next().await {
-                    record(&mut answers, answer.unwrap());
-                }
-                answers
+                all_joined(set).await
             });
             check(size, &answers);
         }

@@ -79,6 +79,12 @@ fn in_threads(wakers: Vec<Waker>) -> Vec<thread::JoinHandle<()>> {
     wakers.into_iter().map(wake).collect()
 }
 
+fn join(threads: Vec<thread::JoinHandle<()>>) {
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+}
+
 /// Slots are woken by threads of their own, each once, while the tree is polled.
 #[track_caller]
 fn every_wake_is_seen(slots: &'static [usize]) {
@@ -88,9 +94,7 @@ fn every_wake_is_seen(slots: &'static [usize]) {
         let threads = in_threads(wakers);
         let task = task();
         poll_until(&mut ready, &task, slots);
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        join(threads);
     });
 }
 
@@ -129,9 +133,7 @@ fn wakes_are_seen_while_the_tree_grows() {
         late.wake();
         let slots: &[usize] = if early.is_empty() { &[32, 96] } else { &[96] };
         poll_until(&mut ready, &task, slots);
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        join(threads);
     });
 }
 
@@ -145,9 +147,7 @@ fn wakes_reach_the_task_that_polled_last() {
         ready.end_poll(&first, false);
         let threads = in_threads(wakers.into());
         poll_until(&mut ready, &task(), &[0, 32]);
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        join(threads);
     });
 }
 
@@ -165,9 +165,7 @@ fn wakes_of_a_waiting_task_are_seen() {
             let threads = in_threads(wakers.into());
             task.0.wait();
             poll_until(&mut ready, &task, &slots);
-            threads
-                .into_iter()
-                .for_each(|thread| thread.join().unwrap());
+            join(threads);
         });
     }
 }
@@ -182,9 +180,7 @@ fn tree_that_is_dropped_meanwhile_lets_go_of_its_task() {
         ready.end_poll(&Waker::from(Arc::clone(&task)), false);
         let threads = in_threads(wakers.into());
         drop(ready);
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        join(threads);
         assert_eq!(Arc::strong_count(&task), 1);
     });
 }
@@ -200,8 +196,6 @@ fn waker_that_was_lent_wakes_the_slot_it_was_lent_to() {
         let _ = ready.lend(2);
         let task = task();
         poll_until(&mut ready, &task, &[1]);
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        join(threads);
     });
 }
