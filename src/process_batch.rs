@@ -173,6 +173,9 @@ where
     /// Gives each source this much time from its own start; one that is late is listed in its
     /// batch as [`SourceError::TimedOut`](crate::SourceError::TimedOut) and disturbs no other.
     /// [`Duration::MAX`], the default, is no limit; [`Duration::ZERO`] gives each source one poll.
+    ///
+    /// If the task is polled so late that a batch's time and that of its sources are up at once,
+    /// the sources are listed as late.
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
         if let Some(batches) = self.run.sources_mut() {
             batches.source_timeout = timeout;

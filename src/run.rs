@@ -13,11 +13,14 @@
 
 mod alarms;
 mod budget;
+mod clock;
 mod closing;
 mod deadlines;
 mod ending;
 mod hooks;
 mod in_flight;
+#[cfg(test)]
+mod model;
 mod operation;
 mod panics;
 mod ready;
@@ -324,6 +327,10 @@ where
         self.deadlines.note_alarm(&mut self.ready);
         let now = self.expire_sources(budget, operation)?;
         operation.flush(&mut self.ready, budget)?;
+        if self.in_flight.slots.is_empty() {
+            // The last sources may have been late, and nobody has asked for more.
+            self.end_list();
+        }
         if self.is_complete(operation) {
             return ControlFlow::Break(Ok(()));
         }

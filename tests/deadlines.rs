@@ -77,6 +77,23 @@ fn deadline_holds_while_an_endless_list_of_ready_sources_runs() {
 }
 
 #[test]
+fn run_is_complete_as_soon_as_its_last_sources_are_late() {
+    let (_handles, list) = sources(2);
+    let run = fetch_and_aggregate(list, NEVER)
+        .source_timeout(Duration::ZERO)
+        .concurrency(2);
+    assert!(Task::new(run).poll().is_ready());
+
+    let (_handles, list) = sources(2);
+    let run = process_batch([list])
+        .batch_timeout(Duration::ZERO)
+        .source_timeout(Duration::ZERO)
+        .source_concurrency(2);
+    let batches = Task::new(run).finish().unwrap();
+    assert_eq!(batches[0].as_ref().unwrap().errors.len(), 2);
+}
+
+#[test]
 fn deadline_wakes_a_run_whose_sources_are_never_woken() {
     let (handles, sources) = sources(3);
     let interrupted = block_on(fetch_and_aggregate(sources, SHORT)).unwrap_err();

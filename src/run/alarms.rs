@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use futures_timer::Delay;
 
+use super::clock;
 use super::panics::discard;
 
 /// A waker that is woken at its time, unless this is dropped before.
@@ -165,7 +166,7 @@ fn cover_first(
         let Some((number, fires_at, before)) = next else {
             break Ok(());
         };
-        let after = fires_at.saturating_duration_since(Instant::now());
+        let after = fires_at.saturating_duration_since(clock::now());
         let waker = Waker::from(Arc::new(Fires { number }));
         let started = catch_unwind(AssertUnwindSafe(|| {
             drop(before);
@@ -188,7 +189,7 @@ fn cover_first(
             }
             Ok(delay) => {
                 list.timer = None;
-                due.extend(list.take_due(Instant::now()));
+                due.extend(list.take_due(clock::now()));
                 drop(list);
                 drop(delay);
             }
@@ -233,7 +234,7 @@ impl Wake for Fires {
             return;
         }
         let fired = list.timer.take();
-        let due = list.take_due(Instant::now());
+        let due = list.take_due(clock::now());
         drop(list);
         drop(fired);
         if let Err(payload) = cover_first(due, start) {
@@ -241,6 +242,20 @@ impl Wake for Fires {
             discard(payload);
         }
     }
+}
+
+/// Wakes those who wait for a time from `start` to `end`, as if the timer had fired.
+#[cfg(test)]
+pub(super) fn fire(start: Instant, end: Instant) {
+    let mut list = lock();
+    let due = list.wakers.range((start, 0)..=(end, u64::MAX));
+    let due: Vec<_> = due.map(|(&key, _)| key).collect();
+    let due: Vec<_> = due
+        .iter()
+        .filter_map(|key| list.wakers.remove(key))
+        .collect();
+    drop(list);
+    wake_all(due);
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::alarms::Alarm;
+use super::clock;
 use super::ready::{Flag, Ready};
 
 /// The time limits of a run, where it has any, and its alarm.
@@ -49,14 +50,14 @@ impl Deadlines {
     pub(crate) fn start(&mut self) {
         self.whole = self
             .timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout));
+            .and_then(|timeout| clock::now().checked_add(timeout));
     }
 
     /// Looks at the clock, if there is any limit to compare it with.
     #[inline]
     pub(crate) fn now(&self) -> Option<Instant> {
         let any = self.timeout.or(self.source_timeout).or(self.pace);
-        any.map(|_| Instant::now())
+        any.map(|_| clock::now())
     }
 
     /// A source was started: the next has to wait from now on.

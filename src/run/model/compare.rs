@@ -1,0 +1,272 @@
+//! The real run and the model, step by step beside each other.
+
+use std::cell::Cell;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::operations::{CameTo, Run, TICK, fetch, process, stream};
+use super::schedule::{Case, From, Setup, Step, case};
+use super::source::{self, Answer, Handle, Source};
+use super::{End, Model, State};
+use crate::SourceError;
+use crate::run::{alarms, clock};
+
+/// Starts an operation on sources, with a signal that cancels it and one that ends its time.
+type Start = fn(&Setup, Vec<(usize, Source)>, [Source; 2]) -> Run;
+
+/// Polls that the task has been asked for.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Comparison {
+    model: Model,
+    run: Run,
+    task: Arc<Wakes>,
+    handles: Vec<Handle>,
+    cancel: Handle,
+    expire: Handle,
+    began: Instant,
+    outcome: Option<(End, CameTo)>,
+}
+
+/// A time that no other run of this process counts from, and that never comes.
+fn far_future() -> Instant {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let runs = 1 + RUNS.fetch_add(1, Ordering::Relaxed);
+    Instant::now() + 1000 * TICK * runs
+}
+
+impl Comparison {
+    fn new(setup: &Setup, start: Start) -> Self {
+        let (handles, sources) = source::sources(setup.sources.len());
+        for (handle, &restless) in handles.iter().zip(&setup.sources) {
+            handle.keep_waker();
+            let left = Cell::new(restless);
+            handle.on_poll(move |waker| {
+                if left.get() > 0 {
+                    left.set(left.get() - 1);
+                    waker.wake_by_ref();
+                }
+            });
+        }
+        let [(cancel, cancelled), (expire, expired)] = [source::source(), source::source()];
+        Self {
+            model: Model::new(setup.clone()),
+            run: start(setup, sources, [cancelled, expired]),
+            task: Arc::default(),
+            handles,
+            cancel,
+            expire,
+            began: far_future(),
+            outcome: None,
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let count = self.handles.len();
+        match step {
+            Step::Answer(source, ..) | Step::Wake(source, _) if source >= count => {}
+            Step::Answer(source, succeeds, from) => {
+                self.model.answer(source, succeeds);
+                let handle = self.handles[source].clone();
+                here_or_there(from, move || handle.answer(answer(source, succeeds)));
+            }
+            Step::Wake(source, from) => {
+                self.model.wake(source);
+                let handle = self.handles[source].clone();
+                here_or_there(from, move || handle.wake());
+            }
+            Step::Wait(ticks) => {
+                self.model.now += ticks;
+                alarms::fire(self.began, self.now());
+            }
+            Step::Cancel => {
+                self.model.is_cancelled = true;
+                self.cancel.answer(Ok(0));
+            }
+            Step::Expire => {
+                self.model.is_expired = true;
+                self.expire.answer(Ok(0));
+            }
+            Step::Poll => self.poll(),
+            Step::Move => {
+                self.task = Arc::default();
+                elsewhere(|| self.poll());
+            }
+            Step::Settle => self.settle(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.began + TICK * self.model.now
+    }
+
+    fn poll(&mut self) {
+        if self.outcome.is_some() {
+            return;
+        }
+        clock::stop_at(self.now());
+        self.task.0.store(0, Ordering::SeqCst);
+        self.model.poll();
+        let waker = Waker::from(self.task.clone());
+        match self.run.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(outcome) => self.check_outcome(outcome),
+            Poll::Pending => assert_eq!(self.model.end, None, "it goes on"),
+        }
+        self.check_polls();
+    }
+
+    fn is_woken(&self) -> bool {
+        self.task.0.load(Ordering::SeqCst) > 0
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            if self.outcome.is_some() {
+                return;
+            }
+            if self.model.is_polled && !self.is_woken() {
+                assert_eq!(self.model.work(), None, "and nobody has woken the run");
+                return;
+            }
+            self.poll();
+        }
+        panic!("the run never comes to rest");
+    }
+
+    fn check_polls(&self) {
+        for (id, (source, handle)) in self.model.sources.iter().zip(&self.handles).enumerate() {
+            let (polls, real) = (source.polls, handle.polls());
+            assert!(
+                real == polls || real > polls && self.model.is_stale(),
+                "source {id}: {real} polls for {polls}"
+            );
+            let is_gone = self.outcome.is_some() || source.is_gone();
+            assert_eq!(handle.is_alive(), !is_gone, "source {id}");
+        }
+    }
+
+    fn check_outcome(&mut self, (end, mut came_to): (End, CameTo)) {
+        assert_eq!(Some(end), self.model.end);
+        let mut expected = CameTo::default();
+        for (id, source) in self.model.sources.iter().enumerate() {
+            match source.state {
+                State::Succeeded => expected.results.push((id, answer(id, true).unwrap())),
+                State::Failed => expected.errors.push((id, SourceError::Failed("failed"))),
+                State::TimedOut => expected.errors.push((id, SourceError::TimedOut)),
+                State::InFlight { .. } | State::NotStarted => expected.unfinished.push(id),
+            }
+        }
+        came_to.results.sort_unstable();
+        came_to.errors.sort_unstable_by_key(|&(id, _)| id);
+        came_to.unfinished.sort_unstable();
+        assert_eq!(came_to, expected);
+        self.outcome = Some((end, came_to));
+    }
+
+    /// Lets everything happen that must come.
+    fn finish(mut self) {
+        self.settle();
+        let times = [self.model.setup.timeout, self.model.setup.source_timeout];
+        for time in times.into_iter().flatten() {
+            for _ in 0..time {
+                self.step(Step::Wait(1));
+                self.settle();
+            }
+        }
+        for id in 0..self.handles.len() {
+            self.step(Step::Answer(id, id % 2 == 0, From::Here));
+            self.settle();
+        }
+        assert!(self.outcome.is_some(), "it waits for what never comes");
+        drop(self.run);
+        for handle in &self.handles {
+            handle.wake();
+        }
+        assert!(!self.handles.iter().any(Handle::is_alive));
+        assert_eq!(
+            Arc::strong_count(&self.task),
+            1,
+            "wakers of the task are left"
+        );
+    }
+}
+
+fn answer(id: usize, succeeds: bool) -> Answer {
+    match succeeds {
+        true => Ok(u32::try_from(id).unwrap()),
+        false => Err("failed"),
+    }
+}
+
+fn here_or_there(from: From, action: impl FnOnce() + Send) {
+    match from {
+        From::Here => action(),
+        From::AnotherThread => elsewhere(action),
+    }
+}
+
+fn elsewhere(action: impl FnOnce() + Send) {
+    let joined = thread::scope(|scope| scope.spawn(action).join());
+    joined.unwrap_or_else(|payload| resume_unwind(payload));
+}
+
+/// Lets no two deadlines pass between two polls: a batch does not know which of its own and its
+/// sources' came first.
+fn polled_at_each_tick(steps: &[Step]) -> Vec<Step> {
+    let each = |&step: &Step| match step {
+        Step::Wait(ticks) => [Step::Wait(1), Step::Settle].repeat(ticks as usize),
+        _ => vec![step],
+    };
+    steps.iter().flat_map(each).collect()
+}
+
+fn compare(case: &Case, start: Start) {
+    let mut comparison = Comparison::new(&case.setup, start);
+    for &step in &case.steps {
+        comparison.step(step);
+    }
+    comparison.finish();
+}
+
+/// `PROPTEST_CASES` makes them more.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig {
+        cases: config.cases.max(2_000),
+        failure_persistence: None,
+        ..config
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn fetches_go_as_the_model_does(case in case()) {
+        compare(&case, fetch);
+    }
+
+    #[test]
+    fn batches_go_as_the_model_does(case in case()) {
+        let steps = polled_at_each_tick(&case.steps);
+        compare(&Case { steps, ..case }, process);
+    }
+
+    #[test]
+    fn streams_go_as_the_model_does(case in case()) {
+        compare(&case, stream);
+    }
+}
