@@ -9,6 +9,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use futures_aggregate::Event;
+
 use super::Task;
 
 /// What a source does.
@@ -20,9 +22,12 @@ pub enum Script {
     Yields(u8),
     /// Succeeds once the world has woken it.
     Waits,
-    /// Wakes those that wait when it is polled, yields once, and succeeds.
+    /// Wakes one that waits and whatever was left behind when it is polled, yields once, and
+    /// succeeds.
     WakesOthers,
     Never,
+    /// Succeeds, and leaves its waker behind.
+    LeavesWaker,
     /// Panics at the poll after so many in which it wakes itself.
     Panics(u8),
     /// Yields once, succeeds, and panics whenever it is dropped.
@@ -30,13 +35,14 @@ pub enum Script {
 }
 
 impl Script {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Succeeds,
         Self::Fails,
         Self::Yields(2),
         Self::Waits,
         Self::WakesOthers,
         Self::Never,
+        Self::LeavesWaker,
         Self::Panics(0),
         Self::Panics(1),
         Self::PanicsInDrop,
@@ -53,6 +59,8 @@ pub struct World {
     kept: RefCell<Vec<Waker>>,
     /// The next source that is polled panics.
     panics: Cell<bool>,
+    /// How often an observer was told that a source was started, and that it was over.
+    told: RefCell<BTreeMap<usize, (usize, usize)>>,
 }
 
 impl World {
@@ -104,10 +112,20 @@ impl World {
             .collect()
     }
 
-    /// Wakes by what outlived the run.
+    /// Wakes by what was kept, of sources that may be gone.
     fn wake_kept(&self) {
-        for waker in self.kept.borrow_mut().drain(..) {
-            waker.wake_by_ref();
+        let kept = self.kept.take();
+        kept.into_iter().for_each(Waker::wake);
+    }
+
+    /// What an observer is told.
+    pub fn note<T, E>(&self, event: Event<'_, usize, T, E>) {
+        let mut told = self.told.borrow_mut();
+        let (starts, ends) = told.entry(*event.id()).or_default();
+        match event {
+            Event::Started { .. } => *starts += 1,
+            Event::Finished { .. } | Event::Unfinished { .. } => *ends += 1,
+            event => panic!("{event:?}"),
         }
     }
 }
@@ -131,6 +149,10 @@ impl Scripted {
         Poll::Pending
     }
 
+    fn keep_waker(&self, cx: &Context<'_>) {
+        self.world.kept.borrow_mut().push(cx.waker().clone());
+    }
+
     fn wait(&self, cx: &Context<'_>) -> Poll<Result<usize, usize>> {
         if self.world.open.borrow().contains(&self.id) {
             return Poll::Ready(Ok(self.id));
@@ -147,6 +169,8 @@ impl Future for Scripted {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.id < SIGNALS {
             self.world.alive.borrow_mut().insert(self.id, self.script);
+            let told = self.world.told.borrow().get(&self.id).copied();
+            assert_eq!(told, Some((1, 0)), "polled outside of what observers know");
             assert!(!self.world.panics.take(), "as the world wants it");
         }
         match self.script {
@@ -156,6 +180,7 @@ impl Future for Scripted {
             Script::WakesOthers | Script::PanicsInDrop if self.polls == 0 => {
                 if self.script == Script::WakesOthers {
                     self.world.open_one();
+                    self.world.wake_kept();
                 }
                 self.yield_once(cx)
             }
@@ -165,8 +190,12 @@ impl Future for Scripted {
                 Poll::Ready(Ok(self.id))
             }
             Script::Waits => self.wait(cx),
+            Script::LeavesWaker => {
+                self.keep_waker(cx);
+                Poll::Ready(Ok(self.id))
+            }
             Script::Never => {
-                self.world.kept.borrow_mut().push(cx.waker().clone());
+                self.keep_waker(cx);
                 Poll::Pending
             }
         }
@@ -234,7 +263,7 @@ pub fn play<F: Future>(
             outside(Some(interference));
         }
         polls += 1;
-        assert!(polls < 200, "the run never comes to rest");
+        assert!(polls < 1_000, "the run never comes to rest");
         match catching(|| task.poll()) {
             Ok(Poll::Ready(output)) => break Fate::Resolved(output),
             Ok(Poll::Pending) => {}
@@ -258,6 +287,9 @@ pub fn play<F: Future>(
     }
     assert_eq!(world.alive(), 0, "sources outlive the run");
     assert_eq!(task.wakers(), 0, "wakers of the task outlive the run");
+    for (id, told) in world.told.take() {
+        assert_eq!(told, (1, 1), "what observers were told of {id}");
+    }
     let wakes = task.wakes();
     world.wake_kept();
     assert_eq!(task.wakes(), wakes, "a run that is gone wakes its task");

@@ -1,0 +1,292 @@
+//! Runs of scripted sources, and what must hold after each of them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use async_channel::Receiver;
+use futures_aggregate::{
+    Aggregate, Batches, Interrupted, Outcome, Reason, SourceError, Streamed, fetch_and_aggregate,
+    process_batch, stream_results,
+};
+
+use super::NEVER;
+use super::script::{CANCEL, EXPIRE, Fate, Interference, Played, Script, World, play};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    All,
+    /// So many sources at a time.
+    AtATime(usize),
+    FailFast,
+    /// So many successes are enough.
+    Quorum(usize),
+    /// So many answers are enough, or one batch.
+    StopWhen(usize),
+    CatchPanics,
+    /// The whole fails with the first batch that fails, and the batch with its first source.
+    BatchFails,
+    /// One batch in which nothing fails is enough.
+    BatchSucceeds,
+}
+
+pub type Ids = Aggregate<usize, usize, usize>;
+pub type Fetched = Result<Ids, Interrupted<Ids>>;
+pub type Processed =
+    Result<Batches<usize, usize, usize>, Interrupted<Batches<usize, usize, usize>>>;
+pub type Sent = Result<Streamed<usize, usize, usize>, Interrupted<Streamed<usize, usize, usize>>>;
+
+/// One run: what is asked, how, and what comes between.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    pub scripts: &'a [Script],
+    pub policy: Policy,
+    pub interference: Interference,
+    pub at: usize,
+}
+
+impl Case<'_> {
+    fn limit(self) -> usize {
+        match self.policy {
+            Policy::AtATime(limit) => limit,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Checks how the run ended, by what it came to as a whole.
+    fn check_end(self, end: Result<(), Reason>, came_to: &Ids, polls: usize, panics: usize) {
+        let (succeeded, failed) = (came_to.results.len(), came_to.errors.len());
+        let unfinished = came_to.unfinished.len();
+        match end {
+            Ok(()) => {
+                let enough = match self.policy {
+                    Policy::Quorum(successes) => succeeded >= successes,
+                    Policy::StopWhen(answers) => succeeded + failed >= answers,
+                    _ => false,
+                };
+                assert!(enough || unfinished == 0, "{self:?}: not complete");
+                assert!(self.policy != Policy::FailFast || failed == 0, "{self:?}");
+                // A panic may have kept the end from being told before.
+                let is_cancelled = self.interference == Interference::Cancel && self.at < polls;
+                assert!(!is_cancelled || panics > 0, "{self:?}: it was cancelled");
+            }
+            Err(Reason::Cancelled) => assert_eq!(self.interference, Interference::Cancel),
+            Err(Reason::TimedOut) => assert_eq!(self.interference, Interference::Expire),
+            Err(Reason::SourceFailed) => {
+                assert_eq!(self.policy, Policy::FailFast);
+                assert!(failed > 0, "{self:?}: nothing has failed");
+            }
+            Err(Reason::QuorumUnreachable) => {
+                let Policy::Quorum(successes) = self.policy else {
+                    panic!("{self:?}: no quorum was asked for");
+                };
+                assert!(succeeded + unfinished < successes, "{self:?}: in reach");
+            }
+            Err(reason) => panic!("{self:?}: {reason}"),
+        }
+        let panicked = came_to.errors.iter();
+        let panicked = panicked.filter(|(_, error)| error.is_panicked()).count();
+        if self.policy == Policy::CatchPanics {
+            assert!(
+                panicked >= panics.min(1) || self.panics_in_drop(),
+                "{self:?}"
+            );
+        }
+    }
+
+    /// Checks how a run of batches ended as a whole.
+    fn check_whole(self, end: Result<(), Reason>, batches: &Batches<usize, usize, usize>) {
+        let succeeded = batches.iter().filter(|batch| batch.is_ok()).count();
+        match end {
+            Ok(()) => match self.policy {
+                Policy::BatchFails => assert_eq!(succeeded, batches.len(), "{self:?}"),
+                Policy::BatchSucceeds => assert!(succeeded > 0, "{self:?}"),
+                _ => {}
+            },
+            Err(Reason::Cancelled) => assert_eq!(self.interference, Interference::Cancel),
+            Err(Reason::TimedOut) => assert_eq!(self.interference, Interference::Expire),
+            Err(Reason::SourceFailed) => {
+                assert_eq!(self.policy, Policy::BatchFails);
+                assert!(succeeded < batches.len(), "{self:?}");
+            }
+            Err(Reason::QuorumUnreachable) => {
+                assert_eq!(self.policy, Policy::BatchSucceeds);
+                assert_eq!(succeeded, 0, "{self:?}");
+            }
+            Err(reason) => panic!("{self:?}: {reason}"),
+        }
+    }
+
+    fn panics_in_drop(self) -> bool {
+        self.scripts.contains(&Script::PanicsInDrop)
+    }
+
+    /// Checks that every source is named once, and rightly.
+    fn check_ids(self, came_to: &Ids, count: usize) {
+        for (id, value) in &came_to.results {
+            assert_eq!(id, value, "{self:?}");
+        }
+        for (id, error) in &came_to.errors {
+            match error {
+                SourceError::Failed(value) => assert_eq!(id, value, "{self:?}"),
+                SourceError::Panicked(message) => assert!(message.contains("as the"), "{self:?}"),
+                error => panic!("{self:?}: {error:?}"),
+            }
+        }
+        let results = came_to.results.iter().map(|&(id, _)| id);
+        let errors = came_to.errors.iter().map(|&(id, _)| id);
+        let mut ids: Vec<_> = results.chain(errors).collect();
+        ids.extend(&came_to.unfinished);
+        ids.sort_unstable();
+        assert_eq!(ids, (0..count).collect::<Vec<_>>(), "{self:?}: {came_to:?}");
+    }
+}
+
+fn end_of<T>(result: &Result<T, Interrupted<T>>) -> (Result<(), Reason>, &T) {
+    match result {
+        Ok(whole) => (Ok(()), whole),
+        Err(interrupted) => (Err(interrupted.reason), &interrupted.partial),
+    }
+}
+
+pub fn fetch(case: Case<'_>) -> Played<Fetched> {
+    let world = Rc::<World>::default();
+    let run = fetch_and_aggregate(world.list(0, case.scripts), NEVER)
+        .concurrency(case.limit())
+        .cancel_on(world.source(CANCEL, Script::Waits))
+        .expire_on(world.source(EXPIRE, Script::Waits))
+        .observe(|event| world.note(event));
+    let drive = |run| play(run, &world, case.interference, case.at, |_| false);
+    let played = match case.policy {
+        Policy::All | Policy::AtATime(_) => drive(run),
+        Policy::FailFast => drive(run.fail_fast()),
+        Policy::Quorum(successes) => drive(run.quorum(successes)),
+        Policy::CatchPanics => drive(run.catch_panics()),
+        Policy::BatchFails | Policy::BatchSucceeds => unreachable!("there are no batches"),
+        Policy::StopWhen(answers) => {
+            let enough = |so_far: &Ids| so_far.results.len() + so_far.errors.len() >= answers;
+            play(
+                run.stop_when(enough),
+                &world,
+                case.interference,
+                case.at,
+                |_| false,
+            )
+        }
+    };
+    if let Fate::Resolved(result) = &played.fate {
+        let (end, came_to) = end_of(result);
+        case.check_ids(came_to, case.scripts.len());
+        case.check_end(end, came_to, played.polls, played.panics);
+    }
+    played
+}
+
+pub fn process(case: Case<'_>) -> Played<Processed> {
+    let world = Rc::<World>::default();
+    let count = case.scripts.len();
+    let batches = [world.list(0, case.scripts), world.list(count, case.scripts)];
+    let run = process_batch(batches)
+        .batch_timeout(NEVER)
+        .source_concurrency(case.limit())
+        .cancel_on(world.source(CANCEL, Script::Waits))
+        .expire_on(world.source(EXPIRE, Script::Waits))
+        .observe(|event| world.note(event));
+    let drive = |run| play(run, &world, case.interference, case.at, |_| false);
+    let played = match case.policy {
+        Policy::All | Policy::AtATime(_) => drive(run),
+        Policy::FailFast => drive(run.batch_fail_fast()),
+        Policy::Quorum(successes) => drive(run.batch_quorum(successes)),
+        Policy::CatchPanics => drive(run.catch_panics()),
+        Policy::BatchFails => drive(run.batch_fail_fast().fail_fast()),
+        Policy::BatchSucceeds => drive(run.batch_fail_fast().quorum(1)),
+        Policy::StopWhen(_) => {
+            let run = run.stop_when(|so_far| so_far.iter().any(Option::is_some));
+            play(run, &world, case.interference, case.at, |_| false)
+        }
+    };
+    if let Fate::Resolved(result) = &played.fate {
+        let (end, batches) = end_of(result);
+        assert_eq!(batches.len(), 2, "{case:?}");
+        let mut whole = Ids::default();
+        for batch in batches {
+            let (batch_end, came_to) = end_of(batch);
+            let is_stopped_with_the_whole = end.is_err() && batch_end == end;
+            if batch_end != Err(Reason::NotNeeded) && !is_stopped_with_the_whole {
+                let policy = match case.policy {
+                    Policy::StopWhen(_) => Policy::All,
+                    Policy::BatchFails | Policy::BatchSucceeds => Policy::FailFast,
+                    policy => policy,
+                };
+                Case { policy, ..case }.check_end(batch_end, came_to, 0, 0);
+            }
+            whole.results.extend(&came_to.results);
+            whole.errors.extend(came_to.errors.iter().cloned());
+            whole.unfinished.extend(&came_to.unfinished);
+        }
+        case.check_ids(&whole, 2 * count);
+        case.check_whole(end, batches);
+    }
+    played
+}
+
+pub fn stream(case: Case<'_>) -> Played<Sent> {
+    let world = Rc::<World>::default();
+    let (sender, receiver) = async_channel::bounded(1);
+    let receiver: RefCell<Option<Receiver<Outcome<usize, usize, usize>>>> =
+        RefCell::new(Some(receiver));
+    let received = RefCell::new(Vec::new());
+    let receive_one = || {
+        let receiver = receiver.borrow();
+        let outcome = receiver.as_ref().and_then(|it| it.try_recv().ok());
+        outcome
+            .map(|outcome| received.borrow_mut().push(outcome))
+            .is_some()
+    };
+    let outside = |interference| match interference {
+        None => receive_one(),
+        Some(Interference::CloseReceiver) => {
+            while receive_one() {}
+            receiver.take().is_some()
+        }
+        Some(_) => false,
+    };
+    let run = stream_results(world.list(0, case.scripts), sender)
+        .concurrency(case.limit())
+        .cancel_on(world.source(CANCEL, Script::Waits))
+        .expire_on(world.source(EXPIRE, Script::Waits))
+        .observe(|event| world.note(event));
+    let played = match case.policy {
+        Policy::CatchPanics => {
+            let run = run.catch_panics();
+            play(run, &world, case.interference, case.at, outside)
+        }
+        _ => play(run, &world, case.interference, case.at, outside),
+    };
+    while receive_one() {}
+    if let Some(receiver) = receiver.take() {
+        assert!(receiver.is_closed(), "{case:?}: the channel is open");
+    }
+    if let Fate::Resolved(result) = &played.fate {
+        let (end, streamed) = end_of(result);
+        let received = received.into_inner();
+        assert_eq!(streamed.delivered, received.len(), "{case:?}");
+        let mut came_to = Ids {
+            unfinished: streamed.unfinished.clone(),
+            ..Ids::default()
+        };
+        for outcome in received
+            .into_iter()
+            .chain(streamed.undelivered.iter().cloned())
+        {
+            came_to.record(outcome);
+        }
+        case.check_ids(&came_to, case.scripts.len());
+        if end == Err(Reason::ReceiverClosed) {
+            assert_eq!(case.interference, Interference::CloseReceiver, "{case:?}");
+        } else {
+            assert!(end.is_err() || streamed.undelivered.is_empty(), "{case:?}");
+            case.check_end(end, &came_to, played.polls, played.panics);
+        }
+    }
+    played
+}
