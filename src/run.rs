@@ -23,6 +23,8 @@ mod in_flight;
 mod model;
 mod operation;
 mod panics;
+#[cfg(all(test, futures_aggregate_shuttle))]
+mod races;
 mod ready;
 mod signals;
 mod slots;

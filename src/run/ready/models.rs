@@ -23,11 +23,16 @@ impl Wake for Task {
     }
 }
 
-/// Tries every order of the model, and prints how many there were.
+/// Tries every order of the model with up to three preemptions, and prints how many there were.
 #[track_caller]
 fn check(model: impl Fn() + Sync + Send + 'static) {
+    check_up_to(3, model);
+}
+
+#[track_caller]
+fn check_up_to(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     let orders = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&orders);
     builder.check(move || {
@@ -85,10 +90,12 @@ fn join(threads: Vec<thread::JoinHandle<()>>) {
         .for_each(|thread| thread.join().unwrap());
 }
 
-/// Slots are woken by threads of their own, each once, while the tree is polled.
+/// Slots are woken by threads of their own, each once, while the tree is polled. Three threads have
+/// so many orders that one preemption has to do.
 #[track_caller]
 fn every_wake_is_seen(slots: &'static [usize]) {
-    check(move || {
+    let preemptions = if slots.len() > 2 { 1 } else { 3 };
+    check_up_to(preemptions, move || {
         let mut ready = Ready::new();
         let wakers = slots.iter().map(|&slot| kept(&mut ready, slot)).collect();
         let threads = in_threads(wakers);
@@ -116,6 +123,11 @@ fn wakes_in_two_segments_are_seen() {
 #[test]
 fn wakes_in_two_words_of_a_segment_are_seen() {
     every_wake_is_seen(&[96, 160]);
+}
+
+#[test]
+fn wakes_of_three_threads_are_seen() {
+    every_wake_is_seen(&[0, 32, 33]);
 }
 
 #[test]
