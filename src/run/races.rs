@@ -85,10 +85,7 @@ struct Race {
 impl Race {
     fn new(count: usize) -> Self {
         Self {
-            gates: vec![(); count]
-                .into_iter()
-                .map(|()| Gate::default())
-                .collect(),
+            gates: (0..count).map(|_| Gate::default()).collect(),
             alive: Arc::new(AtomicUsize::new(count)),
         }
     }
