@@ -1,0 +1,197 @@
+//! The checks, each a command of its own, and what came of them.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use crate::copy::Copy;
+
+/// A check that has not ended by then has found something that never ends.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Check {
+    /// All tests, but those of the documentation
+    Suite,
+    /// The model in plain words
+    Model,
+    /// Every interference with every list of scripts
+    Exhaustive,
+    /// The tree of wakers in every order
+    Loom,
+    /// Whole runs against threads
+    Shuttle,
+    /// Memory that nobody owns any more
+    LeakSanitizer,
+    /// Memory that is used after it was freed
+    AddressSanitizer,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    Found(String),
+    /// It came to no end.
+    Hung,
+    /// The fault does not compile, and so was never looked for.
+    Broken(String),
+}
+
+impl Check {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Suite,
+        Self::Model,
+        Self::Exhaustive,
+        Self::Loom,
+        Self::Shuttle,
+        Self::LeakSanitizer,
+        Self::AddressSanitizer,
+    ];
+
+    /// Runs the check over the copy: all of it, or only the tests of this name.
+    pub(crate) fn run(self, copy: &Copy, test: &str) -> anyhow::Result<Verdict> {
+        let target = copy.root().with_file_name(self.to_string());
+        let output = copy.root().with_file_name("output");
+        let built = self
+            .command(copy, &target, &output, &["--no-run"])?
+            .wait()?;
+        if !built.success() {
+            return Ok(Verdict::Broken(last_lines(&output)?));
+        }
+        let filter = if test.is_empty() { self.filter() } else { test };
+        let mut child = self.command(copy, &target, &output, &["--no-fail-fast", "--", filter])?;
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = child.try_wait()? {
+                return Ok(match status.success() {
+                    true => Verdict::Passed,
+                    false => Verdict::Found(first_failure(&output)?),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let group = format!("-{}", child.id());
+        Command::new("kill")
+            .args(["-KILL", "--", &group])
+            .status()?;
+        child.wait()?;
+        Ok(Verdict::Hung)
+    }
+
+    /// Starts cargo, in a process group of its own, which can be killed as a whole.
+    fn command(
+        self,
+        copy: &Copy,
+        target: &Path,
+        output: &Path,
+        arguments: &[&str],
+    ) -> anyhow::Result<Child> {
+        let output = File::create(output)?;
+        let child = Command::new("cargo")
+            .args(self.toolchain())
+            .arg("test")
+            .args(self.options())
+            .args(arguments)
+            .current_dir(copy.root())
+            .env("CARGO_TARGET_DIR", target)
+            .env("RUSTFLAGS", self.flags())
+            .env("RUST_BACKTRACE", "0")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .process_group(0)
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        Ok(child)
+    }
+
+    fn toolchain(self) -> &'static [&'static str] {
+        match self {
+            Self::LeakSanitizer | Self::AddressSanitizer => &["+nightly"],
+            _ => &[],
+        }
+    }
+
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Suite => &["--lib", "--tests"],
+            Self::Model => &["--lib"],
+            Self::Exhaustive => &["--test", "exhaustive"],
+            Self::Loom | Self::Shuttle => &["--lib", "--release"],
+            // With a target named, the flags are not for what runs while compiling.
+            Self::LeakSanitizer | Self::AddressSanitizer => {
+                &["--tests", "--target", "x86_64-unknown-linux-gnu"]
+            }
+        }
+    }
+
+    fn flags(self) -> &'static str {
+        match self {
+            Self::Suite | Self::Model | Self::Exhaustive => "",
+            Self::Loom => "--cfg futures_aggregate_loom",
+            Self::Shuttle => "--cfg futures_aggregate_shuttle",
+            Self::LeakSanitizer => "-Zsanitizer=leak",
+            Self::AddressSanitizer => "-Zsanitizer=address",
+        }
+    }
+
+    fn filter(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Loom => "models",
+            Self::Shuttle => "races",
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = clap::ValueEnum::to_possible_value(self);
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl Verdict {
+    pub(crate) fn is_found(&self) -> bool {
+        matches!(self, Self::Found(_) | Self::Hung)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed => f.write_str("NOT FOUND"),
+            Self::Found(by) => write!(f, "found by {by}"),
+            Self::Hung => f.write_str("found, because something never ends"),
+            Self::Broken(why) => write!(f, "NOT FOUND, it does not compile:\n{why}"),
+        }
+    }
+}
+
+/// The first test that failed, or else the last that was begun.
+fn first_failure(output: &Path) -> anyhow::Result<String> {
+    let output = String::from_utf8_lossy(&fs::read(output)?).into_owned();
+    let failed = |line: &str| {
+        Some(
+            line.strip_prefix("test ")?
+                .split_once(" ... FAILED")?
+                .0
+                .to_owned(),
+        )
+    };
+    if let Some(test) = output.lines().find_map(failed) {
+        return Ok(test);
+    }
+    let sanitizer = |line: &&str| line.contains("Sanitizer:");
+    let last = output.lines().find(sanitizer).or(output.lines().last());
+    Ok(last.unwrap_or_default().trim().to_owned())
+}
+
+fn last_lines(output: &Path) -> anyhow::Result<String> {
+    let output = fs::read_to_string(output)?;
+    let lines: Vec<_> = output.lines().collect();
+    Ok(lines[lines.len().saturating_sub(20)..].join("\n"))
+}

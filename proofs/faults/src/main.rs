@@ -1,0 +1,81 @@
+//! A check that cannot fail proves nothing. This puts one fault after another into a copy of the
+//! library, and runs the check that has to find it.
+
+mod check;
+mod copy;
+mod fault;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Parser;
+
+use check::{Check, Verdict};
+use copy::Copy;
+use fault::Fault;
+
+/// Puts faults into copies of futures-aggregate, to see that its checks find them.
+#[derive(Parser)]
+struct Arguments {
+    /// Only these checks, rather than all
+    #[arg(value_enum)]
+    checks: Vec<Check>,
+
+    /// Only faults whose descriptions contain this
+    #[arg(long, default_value = "")]
+    fault: String,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let faults: Vec<_> = fault::all()?
+        .into_iter()
+        .filter(|fault| arguments.checks.is_empty() || arguments.checks.contains(&fault.check))
+        .filter(|fault| fault.what.contains(&arguments.fault))
+        .collect();
+    anyhow::ensure!(!faults.is_empty(), "there is no such fault");
+
+    let copy = Copy::make("copy")?;
+    let mut survivors = 0;
+    for check in Check::ALL {
+        let mut faults = faults
+            .iter()
+            .filter(|fault| fault.check == check)
+            .peekable();
+        if faults.peek().is_none() {
+            continue;
+        }
+        expect_success(&copy, check)?;
+        for fault in faults {
+            survivors += usize::from(!is_found(&copy, fault)?);
+        }
+    }
+    println!("{} faults, {survivors} of them not found", faults.len());
+    Ok(match survivors {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// Without a fault the check must find none.
+fn expect_success(copy: &Copy, check: Check) -> anyhow::Result<()> {
+    copy.restore()?;
+    let start = Instant::now();
+    let verdict = check.run(copy, "")?;
+    anyhow::ensure!(
+        verdict == Verdict::Passed,
+        "{check} fails without any fault: {verdict}"
+    );
+    println!("{check}: passes in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+fn is_found(copy: &Copy, fault: &Fault) -> anyhow::Result<bool> {
+    copy.restore()?;
+    copy.apply(fault)
+        .with_context(|| format!("the fault {:?} cannot be put in", fault.what))?;
+    let verdict = fault.check.run(copy, &fault.test)?;
+    println!("  {}: {verdict}", fault.what);
+    Ok(verdict.is_found())
+}
