@@ -12,8 +12,11 @@ pub mod case;
 pub mod counting;
 pub mod script;
 pub mod source;
+pub mod waker;
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,6 +100,23 @@ impl<F: Future> Task<F> {
     pub fn drop_future(&mut self) {
         self.future = None;
     }
+}
+
+/// Does something that is expected to panic. Returns what the panic said.
+#[track_caller]
+pub fn panic_of<R>(step: impl FnOnce() -> R) -> String {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(_) => panic!("no panic came through"),
+        Err(payload) => text(&*payload),
+    }
+}
+
+fn text(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .expect("panics here have a text")
 }
 
 #[derive(Default)]
