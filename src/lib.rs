@@ -91,6 +91,33 @@
 //! cannot be handed to `join` directly, because `join` stores the output by way of a projection
 //! that the check for `Send` does not see through. `async { operation.await }` can.
 //!
+//! # Unusual input
+//!
+//! | what the caller does | what happens |
+//! |---|---|
+//! | gives 0 where 1 is the least: a limit, a quorum, attempts, tokens | a panic at the line of the call, which says what would be right |
+//! | gives no time at all, [`Duration::ZERO`] | each source that the first poll can reach gets one poll; a source or a batch without time gets one; a hedge without delay starts every attempt at once |
+//! | gives more time than the clock can express, such as [`Duration::MAX`] | there is no limit, and no timer is set |
+//! | passes a list that lies about its size | every source is asked all the same; when the run is interrupted, those never started are named no further than the list claims, and a quorum believes the list |
+//! | a list that panics in `next` | the panic unwinds to the caller; what was started goes on, and the next poll pulls on; a list that panics every time can be cancelled, and no deadline ends it |
+//! | a list that panics in `size_hint` | every source is asked all the same, but under a quorum each poll panics; when the run is interrupted, the panic unwinds once, and sources never started are not named |
+//! | an endless list | under a limit it is pulled as far as the limit; without one each poll starts some hundred sources more, until the run is stopped |
+//! | a list that is not fused | it is not asked again after its end |
+//! | a list that wakes, answers, cancels, sends on the channel or drops the receiver in `next` | the same as if another thread did so: the next poll sees it |
+//! | sources that wake themselves for ever | each is polled once in a poll; cancelling and deadlines hold |
+//! | a receiver inside a source | the run ends when the source is dropped, and its outcome comes back |
+//! | a channel of capacity one | all outcomes go through, in their order |
+//! | a channel that is closed before the start | no source is polled |
+//! | a poll after completion | a panic that says so; [`is_terminated`] tells before |
+//! | a waker whose `clone`, `wake` or `drop` panics | the panic unwinds to whoever uses it, unless that is the thread of the timers; no outcome and no other wake is lost |
+//! | no thread can be started for the timers | each poll that has to wait for a deadline panics; no outcome is lost, and once the deadline has passed the next poll ends the run |
+//! | the process forks | timers have a thread, which a child does not have: if there was a deadline before the fork, none wakes a run in the child; each poll looks at the clock all the same, and [`expire_on`] takes any other timer |
+//!
+//! [`Duration::MAX`]: std::time::Duration::MAX
+//! [`Duration::ZERO`]: std::time::Duration::ZERO
+//! [`is_terminated`]: futures::future::FusedFuture::is_terminated
+//! [`expire_on`]: FetchAndAggregate::expire_on
+//!
 //! # When not to use this
 //!
 //! - For two or three futures of different types: `join!` and `select!` are simpler.

@@ -57,46 +57,6 @@ fn sources_in_flight_come_before_those_never_started_in_the_order_of_the_list() 
 }
 
 #[test]
-fn list_of_unknown_length_is_not_drained() {
-    let (cancel, signal) = source();
-    let endless = (0..).map(|id| (id, source().1));
-    let run = fetch_and_aggregate(endless, NEVER)
-        .concurrency(2)
-        .cancel_on(signal);
-    let mut task = Task::new(run);
-    assert!(task.settle().is_pending());
-    cancel.answer(Ok(0));
-    assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
-}
-
-#[test]
-fn list_that_claims_more_than_memory_can_hold_is_not_drained() {
-    let endless = (0..u64::MAX).map(|id| (id, source().1));
-    let run = fetch_and_aggregate(endless, NEVER).cancel_on(ready(Ok(0)));
-    assert_eq!(Task::new(run).finish().unwrap_err().partial.unfinished, []);
-}
-
-#[test]
-fn list_that_lies_about_its_length_is_pulled_no_further_than_it_claims() {
-    struct Liar(u32, usize);
-    impl Iterator for Liar {
-        type Item = (u32, common::Source);
-        fn next(&mut self) -> Option<Self::Item> {
-            self.0 += 1;
-            Some((self.0, source().1))
-        }
-        fn size_hint(&self) -> (usize, Option<usize>) {
-            (self.1, Some(self.1))
-        }
-    }
-    let run = fetch_and_aggregate(Liar(0, 3), NEVER).cancel_on(ready(Ok(0)));
-    assert_eq!(
-        Task::new(run).finish().unwrap_err().partial.unfinished,
-        [1, 2, 3]
-    );
-}
-
-#[test]
 fn source_is_dropped_before_its_outcome_is_handed_over() {
     let (handle, source) = source();
     let (sender, receiver) = async_channel::unbounded();

@@ -1,10 +1,8 @@
-//! How many sources are in flight, and what limits are refused.
+//! How many sources are in flight.
 
 mod common;
 
-use std::panic::catch_unwind;
-
-use common::{NEVER, Source, Task, polls, sources};
+use common::{NEVER, Task, polls, sources};
 use futures_aggregate::{fetch_and_aggregate, process_batch, stream_results};
 
 #[test]
@@ -73,45 +71,4 @@ fn stream_without_a_limit_starts_every_source_whatever_the_receiver_does() {
     let mut task = Task::new(stream_results(list, sender));
     assert!(task.poll().is_pending());
     assert_eq!(polls(&handles), [1; 5]);
-}
-
-#[test]
-fn limit_of_zero_is_refused_at_the_call() {
-    type None = Vec<(u8, Source)>;
-    let fetch = || fetch_and_aggregate(None::new(), NEVER);
-    let batch = || process_batch(Vec::<None>::new());
-    let stream = || stream_results(None::new(), async_channel::unbounded().0);
-    let refusals = [
-        catch_unwind(|| drop(fetch().concurrency(0))),
-        catch_unwind(|| drop(batch().concurrency(0))),
-        catch_unwind(|| drop(batch().source_concurrency(0))),
-        catch_unwind(|| drop(stream().concurrency(0))),
-    ];
-    for refusal in refusals {
-        let payload = refusal.unwrap_err();
-        let message = payload.downcast_ref::<&str>().unwrap();
-        assert!(message.contains("limit of 0"), "{message}");
-        assert!(message.contains("at least 1"), "{message}");
-    }
-}
-
-#[test]
-fn refusal_of_zero_points_at_the_caller() {
-    use std::sync::{Arc, Mutex};
-    let place = Arc::new(Mutex::new(None));
-    let seen = place.clone();
-    let previous = std::panic::take_hook();
-    let this = std::thread::current().id();
-    std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current().id() == this {
-            *seen.lock().unwrap() = info.location().map(|place| place.file().to_owned());
-        } else {
-            previous(info);
-        }
-    }));
-    let refused = catch_unwind(|| {
-        drop(process_batch(Vec::<Vec<(u8, Source)>>::new()).source_concurrency(0));
-    });
-    assert!(refused.is_err());
-    assert_eq!(place.lock().unwrap().as_deref(), Some(file!()));
 }

@@ -1,9 +1,7 @@
-//! Deadlines: what is let through, what is cut off, and what never fires.
+//! Deadlines: what is let through, and what is cut off.
 
 mod common;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -58,25 +56,6 @@ fn every_source_answering_in_the_last_moment_is_a_full_answer() {
 }
 
 #[test]
-fn deadline_holds_while_sources_wake_themselves_for_ever() {
-    let (handles, sources) = sources(1000);
-    handles.iter().for_each(common::Handle::never_rests);
-    let interrupted = block_on(fetch_and_aggregate(sources, SHORT)).unwrap_err();
-    assert_eq!(interrupted.reason, Reason::TimedOut);
-    assert_eq!(interrupted.partial.unfinished.len(), 1000);
-    assert_eq!(alive(&handles), 0);
-}
-
-#[test]
-fn deadline_holds_while_an_endless_list_of_ready_sources_runs() {
-    let endless = (0..).map(|id: u64| (id, ready(Ok(0))));
-    let interrupted = block_on(fetch_and_aggregate(endless, SHORT)).unwrap_err();
-    assert_eq!(interrupted.reason, Reason::TimedOut);
-    assert!(!interrupted.partial.results.is_empty());
-    assert!(interrupted.partial.unfinished.is_empty());
-}
-
-#[test]
 fn run_is_complete_as_soon_as_its_last_sources_are_late() {
     let (_handles, list) = sources(2);
     let run = fetch_and_aggregate(list, NEVER)
@@ -100,41 +79,6 @@ fn deadline_wakes_a_run_whose_sources_are_never_woken() {
     assert_eq!(interrupted.reason, Reason::TimedOut);
     assert_eq!(interrupted.partial.unfinished, [0, 1, 2]);
     assert_eq!(common::polls(&handles), [1, 1, 1]);
-}
-
-#[test]
-fn no_time_at_all_gives_each_source_that_one_poll_can_reach_one_chance() {
-    let (handles, mut list) = sources(2);
-    handles[0].never_rests();
-    list.push((2, ready(Ok(20))));
-    let mut task = Task::new(fetch_and_aggregate(list, Duration::ZERO));
-    let Poll::Ready(Err(interrupted)) = task.poll() else {
-        panic!("there is no time to wait");
-    };
-    assert_eq!(interrupted.reason, Reason::TimedOut);
-    assert_eq!(interrupted.partial.results, [(2, 20)]);
-    assert_eq!(interrupted.partial.unfinished, [0, 1]);
-    assert_eq!(common::polls(&handles), [1, 1]);
-}
-
-#[test]
-fn no_time_at_all_is_enough_for_sources_that_are_ready() {
-    let list = (0..100).map(|id| (id, ready(Ok(id))));
-    let run = fetch_and_aggregate(list, Duration::ZERO).concurrency(7);
-    assert_eq!(Task::new(run).finish().unwrap().results.len(), 100);
-}
-
-#[test]
-fn limits_that_no_clock_can_express_never_fire() {
-    for forever in [Duration::MAX, Duration::MAX - Duration::from_nanos(1)] {
-        let (handle, only) = source();
-        let run = fetch_and_aggregate([(0, only)], forever).source_timeout(forever);
-        let mut task = Task::new(run);
-        assert!(task.settle().is_pending());
-        assert!(task.poll().is_pending());
-        handle.answer(Ok(1));
-        assert_eq!(task.finish().unwrap().results, [(0, 1)]);
-    }
 }
 
 #[test]
@@ -180,18 +124,6 @@ fn late_source_that_was_woken_in_time_is_polled_once_more() {
     let aggregate = block_on(run).unwrap();
     assert_eq!(aggregate.results, [(0, 10)]);
     assert_eq!(aggregate.errors, [(1, SourceError::TimedOut)]);
-}
-
-#[test]
-fn source_without_time_gets_one_poll() {
-    let (handles, mut list) = sources(1);
-    handles[0].never_rests();
-    list.push((1, ready(Ok(10))));
-    let run = fetch_and_aggregate(list, NEVER).source_timeout(Duration::ZERO);
-    let aggregate = Task::new(run).finish().unwrap();
-    assert_eq!(aggregate.results, [(1, 10)]);
-    assert_eq!(aggregate.errors, [(0, SourceError::TimedOut)]);
-    assert_eq!(handles[0].polls(), 1);
 }
 
 #[test]
@@ -332,55 +264,6 @@ fn expiry_is_the_earliest_of_all_that_were_asked_for() {
         timers[first].answer(Ok(0));
         assert_eq!(task.finish().unwrap_err().reason, Reason::TimedOut);
     }
-}
-
-/// Runs the test of this name in a process of its own, in which no thread can be started.
-fn without_threads(test: &str) -> bool {
-    const INSIDE: &str = "FUTURES_AGGREGATE_WITHOUT_THREADS";
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--test-threads=1"])
-        .env(INSIDE, "yes")
-        // No address space has room for such a stack.
-        .env("RUST_MIN_STACK", (usize::MAX / 4).to_string())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("1 passed"), "{text}");
-    false
-}
-
-#[test]
-fn timers_that_cannot_be_had_cost_a_panic_and_no_outcome() {
-    if !without_threads("timers_that_cannot_be_had_cost_a_panic_and_no_outcome") {
-        return;
-    }
-    assert!(std::thread::Builder::new().spawn(|| ()).is_err());
-    let (handles, list) = sources(2);
-    let mut task = Task::new(fetch_and_aggregate(list, Duration::from_secs(3600)));
-    let mut polled = || catch_unwind(AssertUnwindSafe(|| task.poll()));
-    // The sources wait, so that a timer is needed, at every poll anew.
-    assert!(polled().is_err());
-    handles[0].answer(Ok(1));
-    assert!(polled().is_err());
-    handles[1].answer(Ok(2));
-    let Ok(Poll::Ready(Ok(aggregate))) = polled() else {
-        panic!("no timer is needed any more");
-    };
-    assert_eq!(aggregate.results, [(0, 1), (1, 2)]);
-    drop(task);
-
-    let (handles, list) = sources(2);
-    let mut task = Task::new(fetch_and_aggregate(list, SHORT));
-    let started = Instant::now();
-    while started.elapsed() < SHORT {
-        assert!(catch_unwind(AssertUnwindSafe(|| task.poll())).is_err());
-    }
-    assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
-    assert_eq!((alive(&handles), task.wakers()), (0, 0));
 }
 
 #[test]

@@ -192,16 +192,6 @@ impl<M: FnMut(usize) -> Source + 'static> Boxed for M {
 }
 
 #[test]
-fn hedge_without_attempts_is_refused_at_the_call() {
-    let refusal = catch_unwind(|| {
-        drop(hedge(NEVER, 0, |_| std::future::ready(Ok::<(), ()>(()))));
-    });
-    let payload = refusal.unwrap_err();
-    let message = payload.downcast_ref::<&str>().unwrap();
-    assert!(message.contains("0 attempts") && message.contains("at least 1"));
-}
-
-#[test]
 fn attempt_that_panics_unwinds_and_the_others_go_on() {
     let (handles, make) = attempts(2);
     handles[0].on_poll(|_| panic!("attempt 0"));

@@ -8,8 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use common::{NEVER, Task, alive, ready, source, sources};
-use futures::future::FusedFuture;
+use common::{NEVER, Task, alive, source, sources};
 use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
 
 /// A task that panics when it is woken.
@@ -172,34 +171,6 @@ fn outcome_is_kept_when_the_drop_of_its_source_panics() {
 }
 
 #[test]
-fn list_that_panics_can_be_pulled_on() {
-    let list = (0..3).map(|id| {
-        assert!(id != 1, "no source {id}");
-        (id, ready(Ok(id)))
-    });
-    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
-    assert_eq!(panic_of(&mut task), "no source 1");
-    assert_eq!(task.finish().unwrap().results, [(0, 0), (2, 2)]);
-}
-
-#[test]
-fn list_that_panics_while_it_is_drained_loses_no_source_before_it() {
-    let (cancel, signal) = source();
-    let list = (0..4).map(|id| {
-        assert!(id != 2, "no source {id}");
-        (id, source().1)
-    });
-    let run = fetch_and_aggregate(list, NEVER)
-        .concurrency(1)
-        .cancel_on(signal);
-    let mut task = Task::new(run);
-    assert!(task.settle().is_pending());
-    cancel.answer(Ok(0));
-    assert_eq!(panic_of(&mut task), "no source 2");
-    assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
-}
-
-#[test]
 fn signal_that_panics_is_not_polled_again() {
     let (handles, list) = sources(1);
     let (cancel, signal) = source();
@@ -229,32 +200,6 @@ fn signal_whose_drop_panics_ends_the_run_and_keeps_no_other_alive() {
         assert_eq!((alive(&signals), alive(&handles)), (0, 0));
         assert_eq!(task.finish().unwrap_err().reason, reason);
     }
-}
-
-#[test]
-fn list_whose_length_panics_is_named_as_far_as_it_was_started() {
-    struct Odd(std::vec::IntoIter<(usize, common::Source)>);
-    impl Iterator for Odd {
-        type Item = (usize, common::Source);
-        fn next(&mut self) -> Option<Self::Item> {
-            self.0.next()
-        }
-        fn size_hint(&self) -> (usize, Option<usize>) {
-            panic!("length")
-        }
-    }
-    let (handles, list) = sources(3);
-    let (cancel, signal) = source();
-    let run = process_batch([Odd(list.into_iter())])
-        .source_concurrency(1)
-        .cancel_on(signal);
-    let mut task = Task::new(run);
-    assert!(task.settle().is_pending());
-    cancel.answer(Ok(0));
-    assert_eq!(panic_of(&mut task), "length");
-    let outcomes = task.finish().unwrap_err().partial;
-    assert_eq!(outcomes[0].as_ref().unwrap_err().partial.unfinished, [0]);
-    assert_eq!(alive(&handles), 0);
 }
 
 /// A receiver that waits, and whose task panics when it is woken.
@@ -302,30 +247,6 @@ fn receiver_whose_waker_panics_costs_the_driver_one_panic_and_nothing_else() {
         };
         received += std::iter::from_fn(|| receiver.try_recv().ok()).count();
         assert_eq!((streamed.delivered, received), (3, 3), "{ending}");
-    }
-}
-
-#[test]
-fn polling_after_completion_panics_with_a_hint() {
-    let (sender, _receiver) = async_channel::unbounded();
-    let none = || Vec::<(u8, common::Source)>::new();
-    let mut fetch = Task::new(fetch_and_aggregate(none(), NEVER));
-    let mut batch = Task::new(process_batch([none()]));
-    let mut stream = Task::new(stream_results(none(), sender));
-    assert!(!fetch.future().is_terminated());
-    assert!(!batch.future().is_terminated());
-    assert!(!stream.future().is_terminated());
-    assert!(fetch.settle().is_ready() && batch.settle().is_ready() && stream.settle().is_ready());
-    assert!(fetch.future().is_terminated());
-    assert!(batch.future().is_terminated());
-    assert!(stream.future().is_terminated());
-    for panic in [
-        panic_of(&mut fetch),
-        panic_of(&mut batch),
-        panic_of(&mut stream),
-    ] {
-        assert!(panic.contains("polled after completion"), "{panic}");
-        assert!(panic.contains("is_terminated()"), "{panic}");
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use async_channel::{TryRecvError, bounded, unbounded};
-use common::{Task, alive, ready, source, sources};
+use common::{Task, ready, source, sources};
 use futures_aggregate::{Reason, SourceError, Streamed, stream_results};
 
 #[test]
@@ -44,22 +44,6 @@ fn outcome_is_in_the_channel_after_the_poll_in_which_it_happened() {
     handles[0].answer(Ok(1));
     assert!(task.poll().is_pending());
     assert_eq!(receiver.try_recv(), Ok((0, Ok(1))));
-}
-
-#[test]
-fn outcomes_keep_their_order_through_a_channel_that_is_too_small() {
-    let (sender, receiver) = bounded(1);
-    let list = (0..20).map(|id| (id, ready(Ok(id))));
-    let mut task = Task::new(stream_results(list, sender));
-    let mut received = Vec::new();
-    while task.settle().is_pending() {
-        while let Ok((id, _)) = receiver.try_recv() {
-            received.push(id);
-        }
-        assert!(task.is_woken(), "room in the channel wakes the driver");
-    }
-    received.extend(receiver.try_recv().map(|(id, _)| id));
-    assert!(received.into_iter().eq(0..20));
 }
 
 #[test]
@@ -121,19 +105,6 @@ fn receiver_that_leaves_while_a_send_is_parked_gives_the_outcomes_back() {
 }
 
 #[test]
-fn receiver_that_was_gone_before_means_that_no_source_is_polled() {
-    let (handles, list) = sources(2);
-    let (sender, receiver) = bounded(1);
-    drop(receiver);
-    let interrupted = Task::new(stream_results(list, sender))
-        .finish()
-        .unwrap_err();
-    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
-    assert_eq!(interrupted.partial.unfinished, [0, 1]);
-    assert_eq!(common::polls(&handles), [0, 0]);
-}
-
-#[test]
 fn receiver_that_leaves_within_the_poll_of_an_outcome_gives_it_back() {
     let (handles, list) = sources(2);
     let (sender, receiver) = bounded(1);
@@ -146,20 +117,6 @@ fn receiver_that_leaves_within_the_poll_of_an_outcome_gives_it_back() {
     assert_eq!(interrupted.reason, Reason::ReceiverClosed);
     assert_eq!(interrupted.partial.undelivered, [(0, Ok(1))]);
     assert_eq!(interrupted.partial.unfinished, [1]);
-}
-
-#[test]
-fn receiver_that_lives_in_one_of_the_sources_ends_the_run_when_it_is_dropped() {
-    let (handles, list) = sources(2);
-    let (sender, receiver) = bounded(4);
-    handles[0].on_drop(move || drop(receiver));
-    let mut task = Task::new(stream_results(list, sender));
-    assert!(task.settle().is_pending());
-    handles[0].answer(Ok(1));
-    let interrupted = task.finish().unwrap_err();
-    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
-    assert_eq!(interrupted.partial.undelivered, [(0, Ok(1))]);
-    assert_eq!(alive(&handles), 0);
 }
 
 #[test]

@@ -1,0 +1,199 @@
+//! What the front page says of unusual input, row by row. Of durations is `bad_durations.rs`, of
+//! lists `bad_lists.rs`; wakers whose wake panics are in `adversarial.rs`.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::thread;
+
+use async_channel::bounded;
+use common::waker::{Use, waker};
+use common::{NEVER, Source, Task, alive, panic_of, polls, ready, source, sources};
+use futures::future::FusedFuture;
+use futures_aggregate::{
+    HedgeBudget, Reason, fetch_and_aggregate, hedge, process_batch, stream_results,
+};
+
+const NONE: [(usize, Source); 0] = [];
+
+#[test]
+fn zero_where_one_is_the_least_panics_at_the_line_of_the_call() {
+    let place = Arc::new(Mutex::new(None));
+    let (seen, others) = (place.clone(), std::panic::take_hook());
+    let this = thread::current().id();
+    std::panic::set_hook(Box::new(move |info| {
+        if thread::current().id() == this {
+            let place = info.location();
+            *seen.lock().unwrap() = place.map(|place| (place.file().to_owned(), place.line()));
+        }
+        others(info);
+    }));
+    let asks = |_| ready(Ok(0));
+    let first_line = line!();
+    let calls: [(&str, &dyn Fn()); 9] = [
+        ("limit", &|| {
+            drop(fetch_and_aggregate(NONE, NEVER).concurrency(0))
+        }),
+        ("limit", &|| drop(process_batch([NONE]).concurrency(0))),
+        ("limit", &|| {
+            drop(process_batch([NONE]).source_concurrency(0))
+        }),
+        ("limit", &|| {
+            drop(stream_results(NONE, bounded(1).0).concurrency(0))
+        }),
+        ("quorum", &|| {
+            drop(fetch_and_aggregate(NONE, NEVER).quorum(0))
+        }),
+        ("quorum", &|| drop(process_batch([NONE]).quorum(0))),
+        ("quorum", &|| drop(process_batch([NONE]).batch_quorum(0))),
+        ("attempts", &|| drop(hedge(NEVER, 0, asks))),
+        ("tokens", &|| drop(HedgeBudget::new(0, 0.1))),
+    ];
+    let lines = first_line..line!();
+    for (subject, call) in calls {
+        let message = panic_of(call);
+        assert!(message.contains(subject), "{message}");
+        assert!(message.contains("at least 1"), "{message}");
+        let (file, line) = place.lock().unwrap().take().unwrap();
+        assert!(file == file!() && lines.contains(&line), "{file}:{line}");
+    }
+}
+
+#[test]
+fn receiver_inside_a_source_ends_the_run_when_the_source_is_dropped() {
+    let (handles, list) = sources(2);
+    let (sender, receiver) = bounded(4);
+    handles[0].on_drop(move || drop(receiver));
+    let mut task = Task::new(stream_results(list, sender));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(1));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
+    assert_eq!(interrupted.partial.undelivered, [(0, Ok(1))]);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn channel_that_is_closed_before_the_start_means_that_no_source_is_polled() {
+    for drops in [true, false] {
+        let (handles, list) = sources(2);
+        let (sender, receiver) = bounded(1);
+        if drops {
+            drop(receiver);
+        } else {
+            sender.close();
+        }
+        let run = stream_results(list, sender);
+        let interrupted = Task::new(run).finish().unwrap_err();
+        assert_eq!(interrupted.reason, Reason::ReceiverClosed);
+        assert_eq!(interrupted.partial.unfinished, [0, 1]);
+        assert_eq!(polls(&handles), [0, 0]);
+    }
+}
+
+#[test]
+fn channel_of_capacity_one_takes_all_outcomes_in_their_order() {
+    let (sender, receiver) = bounded(1);
+    let list = (0..20).map(|id| (id, ready(Ok(id))));
+    let mut task = Task::new(stream_results(list, sender));
+    let mut received = Vec::new();
+    while task.settle().is_pending() {
+        while let Ok((id, _)) = receiver.try_recv() {
+            received.push(id);
+        }
+        assert!(task.is_woken(), "room in the channel wakes the driver");
+    }
+    received.extend(receiver.try_recv().map(|(id, _)| id));
+    assert!(received.into_iter().eq(0..20));
+}
+
+#[test]
+fn poll_after_completion_panics_and_is_terminated_tells_before() {
+    let (sender, _receiver) = bounded(1);
+    let mut fetch = Task::new(fetch_and_aggregate(NONE, NEVER));
+    let mut batch = Task::new(process_batch([NONE]));
+    let mut stream = Task::new(stream_results(NONE, sender));
+    let mut hedge = Task::new(hedge(NEVER, 1, |_| ready(Ok(1))));
+    assert!(!fetch.future().is_terminated() && !batch.future().is_terminated());
+    assert!(!stream.future().is_terminated() && !hedge.future().is_terminated());
+    assert!(fetch.settle().is_ready() && batch.settle().is_ready());
+    assert!(stream.settle().is_ready() && hedge.settle().is_ready());
+    assert!(fetch.future().is_terminated() && batch.future().is_terminated());
+    assert!(stream.future().is_terminated() && hedge.future().is_terminated());
+    for panic in [
+        panic_of(|| fetch.settle()),
+        panic_of(|| batch.settle()),
+        panic_of(|| stream.settle()),
+        panic_of(|| hedge.settle()),
+    ] {
+        assert!(panic.contains("polled after completion"), "{panic}");
+        assert!(panic.contains("is_terminated()"), "{panic}");
+    }
+}
+
+/// A waker of the task that panics once when it is used like this, after it was armed.
+fn panics_once(bad: Use, wakes: Waker) -> (Waker, impl Fn()) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let arm = armed.clone();
+    let waker = waker(move |usage| {
+        assert!(
+            usage != bad || !armed.swap(false, Ordering::Relaxed),
+            "waker"
+        );
+        if usage == Use::Wake {
+            wakes.wake_by_ref();
+        }
+    });
+    (waker, move || arm.store(true, Ordering::Relaxed))
+}
+
+#[test]
+fn waker_whose_clone_panics_costs_the_poll_that_clones_it_and_nothing_else() {
+    let (handles, list) = sources(2);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+    assert!(task.poll().is_pending());
+    let other = Task::new(std::future::pending::<()>());
+    let (panics, arm) = panics_once(Use::Clone, other.waker());
+    arm();
+    handles[0].answer(Ok(1));
+    assert_eq!(panic_of(|| task.poll_with(&panics)), "waker");
+    assert_eq!((alive(&handles), polls(&handles)), (1, vec![2, 1]));
+    assert!(task.poll_with(&panics).is_pending());
+    assert_eq!(other.wakes(), 0);
+    handles[1].answer(Ok(2));
+    assert_eq!(other.wakes(), 1);
+    assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 2)]);
+}
+
+#[test]
+fn waker_whose_drop_panics_costs_the_poll_that_drops_it_and_nothing_else() {
+    for ending in ["moved", "answered", "cancelled", "dropped"] {
+        let (handles, list) = sources(2);
+        let (cancel, signal) = source();
+        let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
+        let (panics, arm) = panics_once(Use::Drop, task.waker());
+        assert!(task.poll_with(&panics).is_pending());
+        drop(panics);
+        arm();
+        match ending {
+            "answered" => handles.iter().for_each(|handle| handle.answer(Ok(1))),
+            "cancelled" => cancel.answer(Ok(0)),
+            _ => {}
+        }
+        if ending == "dropped" {
+            assert_eq!(panic_of(|| task.drop_future()), "waker");
+            assert_eq!(alive(&handles), 0);
+            continue;
+        }
+        assert_eq!(panic_of(|| task.poll()), "waker");
+        if ending == "cancelled" {
+            assert_eq!(alive(&handles), 0);
+            assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
+            continue;
+        }
+        handles.iter().for_each(|handle| handle.answer(Ok(1)));
+        assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 1)]);
+    }
+}

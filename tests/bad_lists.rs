@@ -1,0 +1,334 @@
+//! Lists that lie about their size, panic, never end, go on after their end, or re-enter their run.
+//! See the table on the front page.
+
+mod common;
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use async_channel::bounded;
+use common::{NEVER, Source, Task, alive, panic_of, polls, ready, source, sources};
+use futures::executor::block_on;
+use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
+
+type Hint = (usize, Option<usize>);
+
+/// A list that says of itself that it is so long.
+struct Claims<I>(I, Hint);
+
+impl<I: Iterator> Iterator for Claims<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> Hint {
+        self.1
+    }
+}
+
+/// Too low, too high, unknown, and lower bounds above the upper ones.
+const HINTS: [Hint; 9] = [
+    (0, Some(0)),
+    (0, Some(1)),
+    (2, Some(2)),
+    (9999, Some(9999)),
+    (0, None),
+    (9999, None),
+    (9999, Some(2)),
+    (usize::MAX, Some(0)),
+    (usize::MAX, Some(usize::MAX)),
+];
+
+#[test]
+fn list_that_lies_about_its_size_is_asked_to_its_end() {
+    // More than one poll starts.
+    const COUNT: usize = 600;
+    for hint in HINTS {
+        let list = || Claims((0..COUNT).map(|id| (id, ready(Ok(0)))), hint);
+        let aggregate = Task::new(fetch_and_aggregate(list(), NEVER)).finish();
+        assert_eq!(aggregate.unwrap().results.len(), COUNT, "{hint:?}");
+
+        let batches = Claims([list(), list()].into_iter(), hint);
+        let outcomes = Task::new(process_batch(batches)).finish().unwrap();
+        let counts = outcomes
+            .iter()
+            .map(|batch| batch.as_ref().unwrap().results.len());
+        assert!(counts.eq([COUNT; 2]), "{hint:?}");
+
+        let (sender, receiver) = bounded(COUNT);
+        let streamed = Task::new(stream_results(list(), sender)).finish().unwrap();
+        assert_eq!(
+            (streamed.delivered, receiver.len()),
+            (COUNT, COUNT),
+            "{hint:?}"
+        );
+    }
+}
+
+#[test]
+fn list_that_lies_about_its_size_is_named_no_further_than_it_claims() {
+    for (hint, named) in HINTS.into_iter().zip([0, 1, 2, 5, 0, 0, 2, 0, 0]) {
+        let list = Claims((0..5).map(|id| (id, source().1)), hint);
+        let run = fetch_and_aggregate(list, NEVER).cancel_on(ready(Ok(0)));
+        let partial = Task::new(run).finish().unwrap_err().partial;
+        assert!(partial.unfinished.into_iter().eq(0..named), "{hint:?}");
+    }
+}
+
+#[test]
+fn list_that_claims_too_few_is_believed_by_a_quorum() {
+    for (claimed, reason) in [(1, Some(Reason::QuorumUnreachable)), (2, None), (9, None)] {
+        let list = (0..2).map(|id| (id, ready(Ok(0))));
+        let list = Claims(list, (claimed, Some(claimed)));
+        let ended = Task::new(fetch_and_aggregate(list, NEVER).quorum(2)).finish();
+        assert_eq!(ended.err().map(|interrupted| interrupted.reason), reason);
+    }
+}
+
+#[test]
+fn list_that_panics_in_next_can_be_pulled_on() {
+    let list = (0..5).map(|id| {
+        assert!(id % 2 == 0, "no source {id}");
+        (id, ready(Ok(id)))
+    });
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+    assert_eq!(panic_of(|| task.settle()), "no source 1");
+    assert_eq!(panic_of(|| task.settle()), "no source 3");
+    assert_eq!(task.finish().unwrap().results, [(0, 0), (2, 2), (4, 4)]);
+}
+
+#[test]
+fn list_that_panics_in_next_for_ever_can_be_cancelled() {
+    let (handle, only) = source();
+    let mut only = Some(only);
+    let list = std::iter::from_fn(|| Some((0, only.take().expect("no more sources"))));
+    let (cancel, signal) = source();
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
+    for _ in 0..3 {
+        assert_eq!(panic_of(|| task.settle()), "no more sources");
+    }
+    assert!(handle.is_alive() && task.is_woken());
+    cancel.answer(Ok(0));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Cancelled);
+    assert_eq!(
+        (interrupted.partial.unfinished, handle.is_alive()),
+        (vec![0], false)
+    );
+}
+
+#[test]
+fn list_that_panics_while_it_is_drained_loses_no_source_before_it() {
+    let (cancel, signal) = source();
+    let list = (0..4).map(|id| {
+        assert!(id != 2, "no source {id}");
+        (id, source().1)
+    });
+    let run = fetch_and_aggregate(list, NEVER)
+        .concurrency(1)
+        .cancel_on(signal);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    cancel.answer(Ok(0));
+    assert_eq!(panic_of(|| task.settle()), "no source 2");
+    assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
+}
+
+/// A list whose `size_hint` panics.
+struct Unsized<I>(I);
+
+impl<I: Iterator> Iterator for Unsized<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> Hint {
+        panic!("length")
+    }
+}
+
+#[test]
+fn list_that_panics_in_size_hint_is_asked_to_its_end() {
+    let list = (0..100).map(|id| (id, ready(Ok(0))));
+    let aggregate = Task::new(fetch_and_aggregate(Unsized(list), NEVER)).finish();
+    assert_eq!(aggregate.unwrap().results.len(), 100);
+}
+
+#[test]
+fn list_that_panics_in_size_hint_is_named_as_far_as_it_was_started() {
+    let (handles, list) = sources(3);
+    let (cancel, signal) = source();
+    let run = process_batch([Unsized(list.into_iter())])
+        .source_concurrency(1)
+        .cancel_on(signal);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    cancel.answer(Ok(0));
+    assert_eq!(panic_of(|| task.settle()), "length");
+    let outcomes = task.finish().unwrap_err().partial;
+    assert_eq!(outcomes[0].as_ref().unwrap_err().partial.unfinished, [0]);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn endless_list_with_a_limit_is_pulled_as_far_as_the_limit() {
+    for claimed in [None, Some(usize::MAX)] {
+        let (cancel, signal) = source();
+        let endless = Claims((0..).map(|id| (id, source().1)), (0, claimed));
+        let run = fetch_and_aggregate(endless, NEVER)
+            .concurrency(2)
+            .cancel_on(signal);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        cancel.answer(Ok(0));
+        assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
+    }
+}
+
+#[test]
+fn endless_list_without_a_limit_starts_some_in_each_poll_until_the_run_is_stopped() {
+    let started = Cell::new(0);
+    let endless = (0..).map(|id| {
+        started.set(started.get() + 1);
+        (id, source().1)
+    });
+    let (deadline, timer) = source();
+    let mut task = Task::new(fetch_and_aggregate(endless, NEVER).expire_on(timer));
+    for _ in 0..10 {
+        let before = started.get();
+        assert!(task.poll().is_pending());
+        assert!((1..=1000).contains(&(started.get() - before)));
+        assert!(task.is_woken());
+    }
+    deadline.answer(Ok(0));
+    let partial = task.finish().unwrap_err().partial;
+    assert_eq!(partial.unfinished.len(), started.get());
+}
+
+#[test]
+fn endless_list_of_ready_sources_does_not_hold_up_the_deadline() {
+    let endless = (0..).map(|id: u64| (id, ready(Ok(0))));
+    let run = fetch_and_aggregate(endless, Duration::from_millis(20));
+    let interrupted = block_on(run).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert!(!interrupted.partial.results.is_empty());
+    assert!(interrupted.partial.unfinished.is_empty());
+}
+
+/// A list of two sources that goes on after its end.
+fn goes_on(asked: &Cell<usize>) -> impl Iterator<Item = (usize, Source)> {
+    let list = std::iter::from_fn(move || {
+        let id = asked.replace(asked.get() + 1);
+        (id != 2).then(|| (id, source().1))
+    });
+    Claims(list, (0, Some(9)))
+}
+
+#[test]
+fn list_that_is_not_fused_is_not_asked_again_after_its_end() {
+    let asked = Cell::new(0);
+    let (deadline, timer) = source();
+    let mut task = Task::new(fetch_and_aggregate(goes_on(&asked), NEVER).expire_on(timer));
+    for _ in 0..3 {
+        assert!(task.poll().is_pending());
+    }
+    deadline.answer(Ok(0));
+    assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
+    assert_eq!(asked.get(), 3);
+
+    let asked = Cell::new(0);
+    let run = fetch_and_aggregate(goes_on(&asked), NEVER).cancel_on(ready(Ok(0)));
+    assert_eq!(
+        Task::new(run).finish().unwrap_err().partial.unfinished,
+        [0, 1]
+    );
+    assert_eq!(asked.get(), 3);
+}
+
+/// A list that does something before it gives source 1.
+fn in_between(
+    list: Vec<(usize, Source)>,
+    mut action: impl FnMut(),
+) -> impl Iterator<Item = (usize, Source)> {
+    list.into_iter().inspect(move |(id, _)| {
+        if *id == 1 {
+            action();
+        }
+    })
+}
+
+#[test]
+fn list_that_wakes_the_task_and_a_source_in_flight_has_both_come_again() {
+    let (handles, list) = sources(2);
+    let other = Task::new(std::future::pending::<()>());
+    let (waker, first) = (other.waker(), handles[0].clone());
+    let list = in_between(list, || {
+        waker.wake_by_ref();
+        first.answer(Ok(1));
+    });
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+    assert!(task.poll_with(&other.waker()).is_pending());
+    assert_eq!((polls(&handles), other.wakes()), (vec![1, 1], 2));
+    assert!(task.poll().is_pending());
+    handles[1].answer(Ok(2));
+    assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 2)]);
+}
+
+#[test]
+fn list_that_cancels_the_run_or_drops_the_receiver_ends_it_with_the_next_poll() {
+    for reason in [Reason::Cancelled, Reason::ReceiverClosed] {
+        let (handles, list) = sources(2);
+        let (cancel, signal) = source();
+        let (sender, receiver) = bounded(1);
+        let mut receiver = Some(receiver);
+        let list = in_between(list, || match reason {
+            Reason::Cancelled => cancel.answer(Ok(0)),
+            _ => receiver = None,
+        });
+        let mut task = Task::new(stream_results(list, sender).cancel_on(signal));
+        assert!(task.poll().is_pending());
+        assert!(task.is_woken());
+        let interrupted = task.finish().unwrap_err();
+        assert_eq!(interrupted.reason, reason);
+        assert_eq!(interrupted.partial.unfinished, [0, 1]);
+        assert_eq!((polls(&handles), alive(&handles)), (vec![1, 1], 0));
+    }
+}
+
+#[test]
+fn list_that_sends_on_the_very_channel_overtakes_only_the_outcomes_that_come_later() {
+    let (sender, receiver) = bounded(1);
+    let sends = sender.clone();
+    let list = vec![(0, ready(Ok(0))), (1, ready(Ok(1)))];
+    let list = in_between(list, || {
+        assert_eq!(receiver.try_recv(), Ok((0, Ok(0))));
+        sends.try_send((9, Ok(9))).unwrap();
+    });
+    let mut task = Task::new(stream_results(list, sender));
+    assert!(task.settle().is_pending());
+    assert_eq!(receiver.try_recv(), Ok((9, Ok(9))));
+    assert_eq!(task.finish().unwrap().delivered, 2);
+    assert_eq!(receiver.try_recv(), Ok((1, Ok(1))));
+}
+
+#[test]
+fn list_that_polls_a_run_and_drops_another_disturbs_neither_its_own() {
+    let (handles, list) = sources(2);
+    let (others, dropped) = sources(2);
+    let mut dropped = Task::new(fetch_and_aggregate(dropped, NEVER));
+    assert!(dropped.settle().is_pending());
+    let list = in_between(list, || {
+        let inner = fetch_and_aggregate([(7, ready(Ok(70)))], NEVER);
+        assert_eq!(Task::new(inner).finish().unwrap().results, [(7, 70)]);
+        dropped.drop_future();
+    });
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+    assert!(task.settle().is_pending());
+    assert_eq!((alive(&others), polls(&handles)), (0, vec![1, 1]));
+    handles.iter().for_each(|handle| handle.answer(Ok(1)));
+    assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 1)]);
+}
