@@ -2,13 +2,11 @@
 
 mod common;
 
-use std::any::Any;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use common::{NEVER, Task, alive, source, sources};
+use common::{NEVER, Task, alive, panic_of, source, sources};
 use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
 
 /// A task that panics when it is woken.
@@ -20,49 +18,13 @@ impl Wake for PanickingTask {
     }
 }
 
-/// Settles a task that is expected to panic. Returns what the panic said.
-fn panic_of<F: Future>(task: &mut Task<F>) -> String {
-    match catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())) {
-        Ok(_) => panic!("no panic came through"),
-        Err(payload) => text(&*payload),
-    }
-}
-
-fn text(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .expect("panics here have a text")
-}
-
-#[test]
-fn source_that_panics_is_gone_and_accounted_for_and_the_others_go_on() {
-    let (handles, list) = sources(3);
-    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
-    assert!(task.settle().is_pending());
-    handles[0].answer(Ok(1));
-    handles[1].on_poll(|_| panic!("source 1"));
-    handles[1].wake();
-    handles[2].answer(Ok(3));
-    assert_eq!(panic_of(&mut task), "source 1");
-    assert!(!handles[1].is_alive());
-    assert!(task.is_woken(), "there is work left for another poll");
-
-    let aggregate = task.finish().unwrap();
-    assert_eq!(aggregate.results, [(0, 1), (2, 3)]);
-    let panicked = SourceError::Panicked("source 1".to_owned());
-    assert_eq!(aggregate.errors, [(1, panicked)]);
-    assert_eq!(handles[1].polls(), 2);
-}
-
 #[test]
 fn source_that_panics_at_its_first_poll_leaves_the_rest_of_the_list() {
     let (handles, list) = sources(3);
     handles[0].on_poll(|_| panic!("at once, with {}", "arguments"));
     handles[1].answer(Ok(1));
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(1));
-    assert_eq!(panic_of(&mut task), "at once, with arguments");
+    assert_eq!(panic_of(|| task.settle()), "at once, with arguments");
     assert!(task.settle().is_pending());
     handles[2].answer(Ok(2));
     assert_eq!(task.finish().unwrap().results, [(1, 1), (2, 2)]);
@@ -73,7 +35,7 @@ fn dropping_after_a_panic_drops_every_source() {
     let (handles, list) = sources(3);
     handles[1].on_poll(|_| panic!("source 1"));
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
-    panic_of(&mut task);
+    panic_of(|| task.settle());
     task.drop_future();
     assert_eq!(alive(&handles), 0);
     assert_eq!(task.wakers(), 0);
@@ -85,7 +47,7 @@ fn outcome_of_a_source_that_panics_goes_to_the_receiver() {
     let (sender, receiver) = async_channel::unbounded();
     let mut task = Task::new(stream_results(list, sender));
     handles[0].on_poll(|_| panic!("source 0"));
-    panic_of(&mut task);
+    panic_of(|| task.settle());
     let panicked = SourceError::Panicked("source 0".to_owned());
     assert_eq!(receiver.try_recv(), Ok((0, Err(panicked))));
     handles[1].answer(Ok(1));
@@ -98,43 +60,13 @@ fn panic_in_a_batch_leaves_the_others_alone() {
     let second = list.split_off(1);
     let mut task = Task::new(process_batch([list, second]));
     handles[0].on_poll(|_| panic!("source 0"));
-    panic_of(&mut task);
+    panic_of(|| task.settle());
     assert!(task.settle().is_pending());
     handles[1].answer(Ok(1));
     handles[2].answer(Ok(2));
     let outcomes = task.finish().unwrap();
     assert!(outcomes[0].as_ref().unwrap().errors[0].1.is_panicked());
     assert_eq!(outcomes[1].as_ref().unwrap().results, [(1, 1), (2, 2)]);
-}
-
-#[test]
-fn source_whose_drop_panics_does_not_keep_the_others_alive() {
-    for interrupt in [true, false] {
-        let (handles, list) = sources(4);
-        let (cancel, signal) = source();
-        handles[0].on_drop(|| panic!("first drop"));
-        handles[2].on_drop(|| panic!("second drop"));
-        let run = fetch_and_aggregate(list, NEVER)
-            .concurrency(3)
-            .cancel_on(signal);
-        let mut task = Task::new(run);
-        assert!(task.settle().is_pending());
-        let panic = if interrupt {
-            cancel.answer(Ok(0));
-            panic_of(&mut task)
-        } else {
-            let panic = catch_unwind(AssertUnwindSafe(|| task.drop_future()));
-            text(&*panic.unwrap_err())
-        };
-        assert_eq!(panic, "first drop");
-        assert_eq!(alive(&handles), 0);
-        if interrupt {
-            let interrupted = task.finish().unwrap_err();
-            assert_eq!(interrupted.reason, Reason::Cancelled);
-            assert_eq!(interrupted.partial.unfinished, [0, 1, 2, 3]);
-        }
-        assert_eq!(task.wakers(), 0);
-    }
 }
 
 #[test]
@@ -148,7 +80,7 @@ fn interrupted_batches_keep_their_aggregates_through_panics_in_drop() {
     let mut task = Task::new(process_batch([list, second]).cancel_on(signal));
     assert!(task.settle().is_pending());
     cancel.answer(Ok(0));
-    assert_eq!(panic_of(&mut task), "drop");
+    assert_eq!(panic_of(|| task.settle()), "drop");
     assert_eq!(alive(&handles), 0);
     let outcomes = task.finish().unwrap_err().partial;
     let unfinished: Vec<_> = outcomes
@@ -165,7 +97,7 @@ fn outcome_is_kept_when_the_drop_of_its_source_panics() {
     assert!(task.settle().is_pending());
     handles[0].on_drop(|| panic!("drop"));
     handles[0].answer(Ok(1));
-    assert_eq!(panic_of(&mut task), "drop");
+    assert_eq!(panic_of(|| task.settle()), "drop");
     handles[1].answer(Ok(2));
     assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 2)]);
 }
@@ -176,7 +108,7 @@ fn signal_that_panics_is_not_polled_again() {
     let (cancel, signal) = source();
     cancel.on_poll(|_| panic!("signal"));
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
-    assert_eq!(panic_of(&mut task), "signal");
+    assert_eq!(panic_of(|| task.settle()), "signal");
     assert!(task.settle().is_pending());
     handles[0].answer(Ok(1));
     assert_eq!(task.finish().unwrap().results, [(0, 1)]);
@@ -196,7 +128,7 @@ fn signal_whose_drop_panics_ends_the_run_and_keeps_no_other_alive() {
         let mut task = Task::new(run);
         assert!(task.settle().is_pending());
         signals[fires].answer(Ok(0));
-        assert_eq!(panic_of(&mut task), "signal");
+        assert_eq!(panic_of(|| task.settle()), "signal");
         assert_eq!((alive(&signals), alive(&handles)), (0, 0));
         assert_eq!(task.finish().unwrap_err().reason, reason);
     }
@@ -227,7 +159,7 @@ fn receiver_whose_waker_panics_costs_the_driver_one_panic_and_nothing_else() {
             "closed" => cancel.answer(Ok(0)),
             _ => {}
         }
-        assert_eq!(panic_of(&mut task), "wake");
+        assert_eq!(panic_of(|| task.settle()), "wake");
         // The channel's own list of waiting receivers does not survive this drop after the panic.
         std::mem::forget(waiting);
         if ending == "closed" {
@@ -248,19 +180,4 @@ fn receiver_whose_waker_panics_costs_the_driver_one_panic_and_nothing_else() {
         received += std::iter::from_fn(|| receiver.try_recv().ok()).count();
         assert_eq!((streamed.delivered, received), (3, 3), "{ending}");
     }
-}
-
-#[test]
-fn task_waker_that_panics_loses_no_wake() {
-    let (handles, list) = sources(2);
-    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
-    let panicking = Waker::from(Arc::new(PanickingTask));
-    assert!(task.poll_with(&panicking).is_pending());
-    let woken = catch_unwind(AssertUnwindSafe(|| handles[0].answer(Ok(1))));
-    assert_eq!(text(&*woken.unwrap_err()), "wake");
-    handles[1].answer(Ok(2));
-    let Poll::Ready(aggregate) = task.poll() else {
-        panic!("both have answered");
-    };
-    assert_eq!(aggregate.unwrap().results, [(0, 1), (1, 2)]);
 }

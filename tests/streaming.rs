@@ -88,23 +88,6 @@ fn cancel_gives_back_what_waits_the_parked_outcome_first() {
 }
 
 #[test]
-fn receiver_that_leaves_while_a_send_is_parked_gives_the_outcomes_back() {
-    let (handles, list) = sources(4);
-    let (sender, receiver) = bounded(1);
-    let mut task = Task::new(stream_results(list, sender));
-    for handle in &handles[..3] {
-        handle.answer(Ok(0));
-    }
-    assert!(task.settle().is_pending());
-    drop(receiver);
-    let interrupted = task.finish().unwrap_err();
-    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
-    assert_eq!(interrupted.partial.delivered, 1);
-    assert_eq!(interrupted.partial.undelivered, [(1, Ok(0)), (2, Ok(0))]);
-    assert_eq!(interrupted.partial.unfinished, [3]);
-}
-
-#[test]
 fn receiver_that_leaves_within_the_poll_of_an_outcome_gives_it_back() {
     let (handles, list) = sources(2);
     let (sender, receiver) = bounded(1);
