@@ -1,9 +1,13 @@
-use std::future::Future;
+use std::cell::Cell;
+use std::future::{Future, poll_fn, ready};
+use std::pin::pin;
 use std::time::Duration;
 
 use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally};
+use futures_aggregate::fetch_and_aggregate;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
+use tokio::task::coop::cooperative;
 
 struct Tokio(Runtime);
 
@@ -69,4 +73,30 @@ fn local_set() {
     };
     conforms(&local);
     conforms_locally(&local);
+}
+
+/// Tokio has all that a task awaits wait for its next poll, once it has done so much in one
+/// (futures-rs #2526, tokio #2390).
+#[test]
+fn cooperative_budget_that_runs_out_inside_sources_multiplies_no_polls() {
+    const COUNT: usize = 10_000;
+    let polls = Cell::new(0);
+    let list = (0..COUNT).map(|id| {
+        let source = async {
+            let mut answer = pin!(cooperative(ready(Ok::<_, ()>(()))));
+            poll_fn(|cx| {
+                polls.set(polls.get() + 1);
+                answer.as_mut().poll(cx)
+            })
+            .await
+        };
+        (id, source)
+    });
+    let aggregate = current_thread().run(fetch_and_aggregate(list, Duration::MAX));
+    assert_eq!(aggregate.unwrap().results.len(), COUNT);
+    assert!(
+        (COUNT + 1..3 * COUNT).contains(&polls.get()),
+        "{}",
+        polls.get()
+    );
 }
