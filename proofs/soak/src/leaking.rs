@@ -1,0 +1,67 @@
+//! The same runs as the service had them: a task for each source, which sends its answer into a
+//! channel, and a receiver that leaves before the last has come.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_channel::{Receiver, bounded};
+use futures_aggregate::Reason;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::run::{Operation, Run};
+use crate::sources;
+use crate::wakers::with_counted_waker;
+
+pub(crate) fn start(operation: Operation, timeout: Duration) -> Run {
+    let sources = || sources::list().map(|(_, source)| source);
+    match operation {
+        Operation::FetchAndAggregate => receive(answers(sources()), timeout, Reason::Cancelled),
+        Operation::ProcessBatch => {
+            let batches = sources::batches().map(|batch| batch.map(|(_, source)| source));
+            let batches = batches.map(|batch| read(answers(batch)));
+            receive(answers(batches), timeout, Reason::Cancelled)
+        }
+        Operation::StreamResults => receive(answers(sources()), timeout, Reason::ReceiverClosed),
+    }
+}
+
+/// The answers of sources, each of which has a task.
+fn answers<T: Send + 'static>(
+    sources: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Receiver<T> {
+    let (sender, receiver) = bounded(1);
+    for source in sources {
+        // In Go a channel is not two ends: who sends has all of it, and it closes for nobody.
+        let (sender, receiver) = (sender.clone(), receiver.clone());
+        tokio::spawn(with_counted_waker(async move {
+            let answer = source.await;
+            let _ = sender.send(answer).await;
+            drop(receiver);
+        }));
+    }
+    receiver
+}
+
+async fn read<T>(answers: Receiver<T>) {
+    while answers.recv().await.is_ok() {}
+}
+
+/// Reads until the time is up, or somebody leaves.
+fn receive<T: Send + 'static>(answers: Receiver<T>, timeout: Duration, left: Reason) -> Run {
+    let (cancel, cancelled) = oneshot::channel();
+    let (mut answer, receiver) = oneshot::channel::<()>();
+    let driver = async move {
+        tokio::select! {
+            () = read(answers) => unreachable!("some sources never answer"),
+            _ = cancelled => Reason::Cancelled,
+            () = answer.closed() => left,
+            () = sleep(timeout) => Reason::TimedOut,
+        }
+    };
+    Run {
+        driver: tokio::spawn(with_counted_waker(driver)),
+        cancel,
+        receiver: Box::new(receiver),
+    }
+}

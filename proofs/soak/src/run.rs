@@ -1,0 +1,123 @@
+//! One run of one of the three operations, and how it is made to end.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use futures_aggregate::Reason;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::{leaking, tight};
+
+/// How long a client waits before it ends its run.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
+/// The deadline of runs that are ended otherwise.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// The crate's operations.
+    Tight,
+    /// Tasks that send into channels, as the service had them.
+    Leaking,
+}
+
+impl Way {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tight => "futures-aggregate",
+            Self::Leaking => "tasks that send into channels, as in the service that grew to 8 GB",
+        }
+    }
+
+    fn start(self, operation: Operation, timeout: Duration) -> Run {
+        match self {
+            Self::Tight => tight::start(operation, timeout),
+            Self::Leaking => leaking::start(operation, timeout),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    FetchAndAggregate,
+    ProcessBatch,
+    StreamResults,
+}
+
+/// A run under way.
+pub(crate) struct Run {
+    /// The task that polls it, and comes to what has ended it.
+    pub(crate) driver: JoinHandle<Reason>,
+    pub(crate) cancel: oneshot::Sender<()>,
+    /// Where the answer comes.
+    pub(crate) receiver: Box<dyn Send>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    TimedOut,
+    /// By a signal.
+    Cancelled,
+    /// Dropped, with the task that polls it.
+    Aborted,
+    /// By the receiver, who is there no more.
+    Left,
+}
+
+impl Ending {
+    pub(crate) const NUMBER: usize = 4;
+
+    fn reason(self, operation: Operation) -> Option<Reason> {
+        match (self, operation) {
+            (Self::TimedOut, _) => Some(Reason::TimedOut),
+            (Self::Left, Operation::StreamResults) => Some(Reason::ReceiverClosed),
+            (Self::Cancelled | Self::Left, _) => Some(Reason::Cancelled),
+            (Self::Aborted, _) => None,
+        }
+    }
+}
+
+/// Every operation is ended equally often by its deadline, by its client and by its receiver.
+fn plan(number: u64) -> (Operation, Ending) {
+    let operation = match number % 3 {
+        0 => Operation::FetchAndAggregate,
+        1 => Operation::ProcessBatch,
+        _ => Operation::StreamResults,
+    };
+    let ending = match number / 3 % 6 {
+        0 | 3 => Ending::TimedOut,
+        1 => Ending::Cancelled,
+        4 => Ending::Aborted,
+        _ => Ending::Left,
+    };
+    (operation, ending)
+}
+
+/// Has a run end, and sees to it that it was this that has ended it.
+pub(crate) async fn run(way: Way, number: u64) -> Ending {
+    let (operation, ending) = plan(number);
+    let deadline = if ending == Ending::TimedOut {
+        PATIENCE
+    } else {
+        DEADLINE
+    };
+    let run = way.start(operation, deadline);
+    if ending != Ending::TimedOut {
+        sleep(PATIENCE).await;
+    }
+    match ending {
+        Ending::TimedOut => {}
+        Ending::Cancelled => drop(run.cancel.send(())),
+        Ending::Aborted => run.driver.abort(),
+        Ending::Left => drop(run.receiver),
+    }
+    let reason = match timeout(DEADLINE, run.driver).await.expect("a run ends") {
+        Ok(reason) => Some(reason),
+        Err(error) if error.is_cancelled() => None,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(reason, ending.reason(operation));
+    ending
+}

@@ -1,0 +1,118 @@
+//! What is asked. In every run some sources answer at once, some too late, and some never do.
+
+use std::collections::VecDeque;
+use std::future::{Future, pending, poll_fn};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::sleep;
+
+use crate::census::{Alive, SOURCES};
+use crate::run::PATIENCE;
+
+/// A response of some kilobytes, or why there is none.
+pub(crate) type Answer = Result<Vec<u8>, &'static str>;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Has its answer from another task.
+    Quick,
+    Failing,
+    /// Answers when the run has ended.
+    Slow,
+    /// Waits for ever, with a part of its response in memory.
+    Hanging,
+    /// Never answers. Its waker is kept, and woken long after the run has ended.
+    Kept,
+}
+
+const KINDS: [Kind; 6] = [
+    Kind::Quick,
+    Kind::Slow,
+    Kind::Hanging,
+    Kind::Failing,
+    Kind::Slow,
+    Kind::Kept,
+];
+
+/// How many sources a run has.
+pub(crate) const NUMBER: usize = KINDS.len();
+
+const RESPONSE: usize = 2048;
+const QUICK: Duration = Duration::from_millis(1);
+const SLOW: Duration = PATIENCE.saturating_mul(4);
+
+/// The sources of a run, with their numbers.
+pub(crate) fn list() -> impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send {
+    sources(&KINDS)
+}
+
+/// The same as two batches, neither of which comes to its end.
+pub(crate) fn batches()
+-> impl Iterator<Item = impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send> + Send
+{
+    KINDS.chunks(NUMBER / 2).map(sources)
+}
+
+fn sources(
+    kinds: &[Kind],
+) -> impl Iterator<Item = (usize, impl Future<Output = Answer> + Send + use<>)> + Send + use<'_> {
+    let kinds = kinds.iter().enumerate();
+    kinds.map(|(number, &kind)| (number, ask(kind, SOURCES.enter())))
+}
+
+async fn ask(kind: Kind, _alive: Alive) -> Answer {
+    match kind {
+        Kind::Quick => {
+            let (sender, receiver) = oneshot::channel();
+            tokio::spawn(async {
+                sleep(QUICK).await;
+                let _ = sender.send(response());
+            });
+            return receiver.await.map_err(|_| "gone");
+        }
+        Kind::Failing => {
+            sleep(QUICK).await;
+            return Err("refused");
+        }
+        Kind::Slow => sleep(SLOW).await,
+        Kind::Hanging => {
+            let _response = response();
+            static NEVER: Notify = Notify::const_new();
+            NEVER.notified().await;
+        }
+        Kind::Kept => {
+            poll_fn(|cx| {
+                keep(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
+            pending::<()>().await;
+        }
+    }
+    Ok(response())
+}
+
+fn response() -> Vec<u8> {
+    vec![b'.'; RESPONSE]
+}
+
+/// Keeps a waker in the place of the oldest, which is woken.
+fn keep(waker: Waker) {
+    const MOST: usize = 1024;
+    static KEPT: Mutex<VecDeque<Waker>> = Mutex::new(VecDeque::new());
+    let oldest = {
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(waker);
+        if kept.len() > MOST {
+            kept.pop_front()
+        } else {
+            None
+        }
+    };
+    if let Some(waker) = oldest {
+        waker.wake();
+    }
+}

@@ -1,0 +1,85 @@
+//! The program as its users meet it, with few runs.
+
+use std::process::{Command, Output};
+
+fn soak(args: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_soak");
+    Command::new(program).args(args).output().unwrap()
+}
+
+fn text(output: Vec<u8>) -> String {
+    String::from_utf8(output).unwrap()
+}
+
+#[test]
+fn all_runs_end_as_they_are_made_to_and_leave_nothing() {
+    let output = soak(&["--runs", "9000", "--only", "tight"]);
+    let report = text(output.stdout);
+    assert!(output.status.success(), "{report}{}", text(output.stderr));
+    let endings = "3000 timed out, 1500 cancelled, 1500 aborted, 3000 left by their receivers\n";
+    assert!(report.contains(endings), "{report}");
+    assert!(report.ends_with(", 0 and 0 in the end\nFlat\n"), "{report}");
+
+    let columns = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let checkpoints = report
+        .lines()
+        .skip_while(|line| !line.contains("seconds"))
+        .skip(1);
+    let checkpoints = checkpoints.map(columns).take_while(|line| line.len() == 9);
+    let checkpoints: Vec<_> = checkpoints.collect();
+    assert_eq!(checkpoints.last().unwrap()[1], "9000");
+    for checkpoint in checkpoints {
+        assert_eq!(checkpoint[6..], ["0", "0", "0"], "{report}");
+    }
+}
+
+#[test]
+fn the_leaking_way_is_not_flat() {
+    let output = soak(&["--runs", "9000", "--only", "leaking"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(output.stderr);
+    let findings = [
+        "sources left after 450 runs",
+        "wakers left after 450 runs",
+        "tasks left after 450 runs",
+        "allocated bytes climbed from",
+        "allocations climbed from",
+    ];
+    for finding in findings {
+        assert!(message.contains(finding), "{message}");
+    }
+    assert!(message.starts_with("error: not flat: "), "{message}");
+}
+
+#[test]
+fn both_ways_make_a_picture() {
+    let file = std::env::temp_dir().join(format!("soak-{}.svg", std::process::id()));
+    let output = soak(&["--runs", "6000", "--svg", file.to_str().unwrap()]);
+    let report = text(output.stdout);
+    assert!(output.status.success(), "{report}{}", text(output.stderr));
+    assert!(report.contains("\nFound out: not flat: "), "{report}");
+    let picture = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(picture.matches("<polyline").count(), 8);
+    assert!(picture.contains("To the end: 6,000 runs"), "{picture}");
+}
+
+#[test]
+fn bad_arguments_are_refused() {
+    let refused: [(&[&str], &str); 4] = [
+        (&["--seconds", "4"], "4 is not in 5..=86400"),
+        (&["--runs", "10"], "10 is not in 6000.."),
+        (&["--runs", "6000", "--seconds", "5"], "cannot be used with"),
+        (&["--only", "good"], "possible values: tight, leaking"),
+    ];
+    for (args, message) in refused {
+        let output = soak(args);
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(output.stderr);
+        assert!(error.contains(message), "{error}");
+    }
+}
