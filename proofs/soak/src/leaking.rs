@@ -6,37 +6,41 @@ use std::time::Duration;
 
 use async_channel::{Receiver, bounded};
 use futures_aggregate::Reason;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use crate::run::{Operation, Run};
 use crate::sources;
 use crate::wakers::with_counted_waker;
 
-pub(crate) fn start(operation: Operation, timeout: Duration) -> Run {
-    let sources = || sources::list().map(|(_, source)| source);
+pub(crate) fn start(operation: Operation, timeout: Duration, over: watch::Receiver<()>) -> Run {
     match operation {
-        Operation::FetchAndAggregate => receive(answers(sources()), timeout, Reason::Cancelled),
-        Operation::ProcessBatch => {
-            let batches = sources::batches().map(|batch| batch.map(|(_, source)| source));
-            let batches = batches.map(|batch| read(answers(batch)));
-            receive(answers(batches), timeout, Reason::Cancelled)
+        Operation::FetchAndAggregate => {
+            let answers = answers(sources::list(over));
+            receive(answers, timeout, Reason::Cancelled)
         }
-        Operation::StreamResults => receive(answers(sources()), timeout, Reason::ReceiverClosed),
+        Operation::ProcessBatch => {
+            let batches = sources::batches(over).map(|batch| read(answers(batch)));
+            receive(answers(batches.enumerate()), timeout, Reason::Cancelled)
+        }
+        Operation::StreamResults { .. } => {
+            let answers = answers(sources::list(over));
+            receive(answers, timeout, Reason::ReceiverClosed)
+        }
     }
 }
 
 /// The answers of sources, each of which has a task.
 fn answers<T: Send + 'static>(
-    sources: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
-) -> Receiver<T> {
+    sources: impl Iterator<Item = (usize, impl Future<Output = T> + Send + 'static)>,
+) -> Receiver<(usize, T)> {
     let (sender, receiver) = bounded(1);
-    for source in sources {
+    for (number, source) in sources {
         // In Go a channel is not two ends: who sends has all of it, and it closes for nobody.
         let (sender, receiver) = (sender.clone(), receiver.clone());
         tokio::spawn(with_counted_waker(async move {
             let answer = source.await;
-            let _ = sender.send(answer).await;
+            let _ = sender.send((number, answer)).await;
             drop(receiver);
         }));
     }

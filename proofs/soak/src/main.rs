@@ -34,7 +34,7 @@ use run::Way;
 #[command(version)]
 struct Args {
     /// How long each way is put under load.
-    #[arg(long, value_name = "NUMBER", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=3_600))]
     seconds: u64,
 
     /// How many runs there are of each way, however long they take.

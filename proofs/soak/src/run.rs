@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use futures_aggregate::Reason;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::{leaking, tight};
 
 /// How long a client waits before it ends its run.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_millis(5);
 /// The deadline of runs that are ended otherwise.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
@@ -31,10 +31,10 @@ impl Way {
         }
     }
 
-    fn start(self, operation: Operation, timeout: Duration) -> Run {
+    fn start(self, operation: Operation, timeout: Duration, over: watch::Receiver<()>) -> Run {
         match self {
-            Self::Tight => tight::start(operation, timeout),
-            Self::Leaking => leaking::start(operation, timeout),
+            Self::Tight => tight::start(operation, timeout, over),
+            Self::Leaking => leaking::start(operation, timeout, over),
         }
     }
 }
@@ -43,7 +43,10 @@ impl Way {
 pub(crate) enum Operation {
     FetchAndAggregate,
     ProcessBatch,
-    StreamResults,
+    /// Into a channel that nobody reads, with so much room.
+    StreamResults {
+        room: usize,
+    },
 }
 
 /// A run under way.
@@ -72,7 +75,7 @@ impl Ending {
     fn reason(self, operation: Operation) -> Option<Reason> {
         match (self, operation) {
             (Self::TimedOut, _) => Some(Reason::TimedOut),
-            (Self::Left, Operation::StreamResults) => Some(Reason::ReceiverClosed),
+            (Self::Left, Operation::StreamResults { .. }) => Some(Reason::ReceiverClosed),
             (Self::Cancelled | Self::Left, _) => Some(Reason::Cancelled),
             (Self::Aborted, _) => None,
         }
@@ -84,7 +87,9 @@ fn plan(number: u64) -> (Operation, Ending) {
     let operation = match number % 3 {
         0 => Operation::FetchAndAggregate,
         1 => Operation::ProcessBatch,
-        _ => Operation::StreamResults,
+        // Two answers come in time: one has to wait for room, or both are in the channel.
+        _ if number / 18 % 2 == 0 => Operation::StreamResults { room: 1 },
+        _ => Operation::StreamResults { room: 2 },
     };
     let ending = match number / 3 % 6 {
         0 | 3 => Ending::TimedOut,
@@ -103,7 +108,8 @@ pub(crate) async fn run(way: Way, number: u64) -> Ending {
     } else {
         DEADLINE
     };
-    let run = way.start(operation, deadline);
+    let (over, is_over) = watch::channel(());
+    let run = way.start(operation, deadline, is_over);
     if ending != Ending::TimedOut {
         sleep(PATIENCE).await;
     }
@@ -118,6 +124,8 @@ pub(crate) async fn run(way: Way, number: u64) -> Ending {
         Err(error) if error.is_cancelled() => None,
         Err(error) => panic!("{error}"),
     };
-    assert_eq!(reason, ending.reason(operation));
+    let expected = ending.reason(operation);
+    assert_eq!(reason, expected, "{operation:?}, {ending:?}");
+    drop(over);
     ending
 }

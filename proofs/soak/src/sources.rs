@@ -1,4 +1,4 @@
-//! What is asked. In every run some sources answer at once, some too late, and some never do.
+//! What is asked. In every run some sources answer soon, some too late, and some never do.
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
@@ -6,11 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::sleep;
 
 use crate::census::{Alive, SOURCES};
-use crate::run::PATIENCE;
 
 /// A response of some kilobytes, or why there is none.
 pub(crate) type Answer = Result<Vec<u8>, &'static str>;
@@ -20,50 +19,52 @@ enum Kind {
     /// Has its answer from another task.
     Quick,
     Failing,
-    /// Answers when the run has ended.
+    /// Answers when the run is over.
     Slow,
     /// Waits for ever, with a part of its response in memory.
     Hanging,
-    /// Never answers. Its waker is kept, and woken long after the run has ended.
+    /// Never answers. Its waker is kept, and woken long after the run is over.
     Kept,
 }
 
-const KINDS: [Kind; 6] = [
-    Kind::Quick,
-    Kind::Slow,
-    Kind::Hanging,
-    Kind::Failing,
-    Kind::Slow,
-    Kind::Kept,
+/// Neither comes to its end.
+static BATCHES: [[Kind; 3]; 2] = [
+    [Kind::Quick, Kind::Slow, Kind::Hanging],
+    [Kind::Failing, Kind::Slow, Kind::Kept],
 ];
 
 /// How many sources a run has.
-pub(crate) const NUMBER: usize = KINDS.len();
+pub(crate) const NUMBER: usize = 6;
 
 const RESPONSE: usize = 2048;
 const QUICK: Duration = Duration::from_millis(1);
-const SLOW: Duration = PATIENCE.saturating_mul(4);
 
-/// The sources of a run, with their numbers.
-pub(crate) fn list() -> impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send {
-    sources(&KINDS)
+/// The sources of a run, with their numbers. The run is over when nobody can send any more.
+pub(crate) fn list(
+    over: watch::Receiver<()>,
+) -> impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send {
+    sources(BATCHES.as_flattened(), over)
 }
 
-/// The same as two batches, neither of which comes to its end.
-pub(crate) fn batches()
--> impl Iterator<Item = impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send> + Send
+/// The same as batches.
+pub(crate) fn batches(
+    over: watch::Receiver<()>,
+) -> impl Iterator<Item = impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send> + Send
 {
-    KINDS.chunks(NUMBER / 2).map(sources)
+    BATCHES
+        .iter()
+        .map(move |batch| sources(batch, over.clone()))
 }
 
 fn sources(
-    kinds: &[Kind],
-) -> impl Iterator<Item = (usize, impl Future<Output = Answer> + Send + use<>)> + Send + use<'_> {
-    let kinds = kinds.iter().enumerate();
-    kinds.map(|(number, &kind)| (number, ask(kind, SOURCES.enter())))
+    kinds: &'static [Kind],
+    over: watch::Receiver<()>,
+) -> impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send {
+    let numbered = kinds.iter().enumerate();
+    numbered.map(move |(number, &kind)| (number, ask(kind, over.clone(), SOURCES.enter())))
 }
 
-async fn ask(kind: Kind, _alive: Alive) -> Answer {
+async fn ask(kind: Kind, mut over: watch::Receiver<()>, _alive: Alive) -> Answer {
     match kind {
         Kind::Quick => {
             let (sender, receiver) = oneshot::channel();
@@ -77,7 +78,7 @@ async fn ask(kind: Kind, _alive: Alive) -> Answer {
             sleep(QUICK).await;
             return Err("refused");
         }
-        Kind::Slow => sleep(SLOW).await,
+        Kind::Slow => drop(over.changed().await),
         Kind::Hanging => {
             let _response = response();
             static NEVER: Notify = Notify::const_new();

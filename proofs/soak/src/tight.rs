@@ -4,19 +4,19 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_aggregate::{Aggregate, Reason, fetch_and_aggregate, process_batch, stream_results};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::run::{Operation, Run};
 use crate::sources::{self, NUMBER};
 use crate::wakers::with_counted_waker;
 
-pub(crate) fn start(operation: Operation, timeout: Duration) -> Run {
+pub(crate) fn start(operation: Operation, timeout: Duration, over: watch::Receiver<()>) -> Run {
     let (cancel, cancelled) = oneshot::channel::<()>();
     match operation {
         Operation::FetchAndAggregate => {
             let (mut answer, receiver) = oneshot::channel();
             let driver = async move {
-                let run = fetch_and_aggregate(sources::list(), timeout)
+                let run = fetch_and_aggregate(sources::list(over), timeout)
                     .cancel_on(cancelled)
                     .cancel_on(answer.closed());
                 let interrupted = run.await.expect_err("some sources never answer");
@@ -30,7 +30,7 @@ pub(crate) fn start(operation: Operation, timeout: Duration) -> Run {
         Operation::ProcessBatch => {
             let (mut answer, receiver) = oneshot::channel();
             let driver = async move {
-                let run = process_batch(sources::batches())
+                let run = process_batch(sources::batches(over))
                     .batch_timeout(timeout)
                     .cancel_on(cancelled)
                     .cancel_on(answer.closed());
@@ -49,9 +49,9 @@ pub(crate) fn start(operation: Operation, timeout: Duration) -> Run {
             };
             spawned(driver, cancel, receiver)
         }
-        Operation::StreamResults => {
-            let (sender, receiver) = async_channel::bounded(1);
-            let run = stream_results(sources::list(), sender)
+        Operation::StreamResults { room } => {
+            let (sender, receiver) = async_channel::bounded(room);
+            let run = stream_results(sources::list(over), sender)
                 .timeout(timeout)
                 .cancel_on(cancelled);
             let driver = async move {
