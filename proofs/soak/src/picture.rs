@@ -15,7 +15,7 @@ const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 650.0;
 const LEFTS: [f64; 2] = [64.0, 504.0];
 const TOPS: [f64; 2] = [176.0, 428.0];
-const PANEL: (f64, f64) = (366.0, 170.0);
+const PANEL: (f64, f64) = (352.0, 170.0);
 const STROKE: f64 = 2.5;
 /// What the service did that leaked.
 const RUNS_A_SECOND: u64 = 100;

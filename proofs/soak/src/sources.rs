@@ -27,7 +27,7 @@ enum Kind {
     Kept,
 }
 
-/// Neither comes to its end.
+/// No batch comes to its end by itself.
 static BATCHES: [[Kind; 3]; 2] = [
     [Kind::Quick, Kind::Slow, Kind::Hanging],
     [Kind::Failing, Kind::Slow, Kind::Kept],
