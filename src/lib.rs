@@ -99,8 +99,8 @@
 //! | gives no time at all, [`Duration::ZERO`] | each source that the first poll can reach gets one poll; a source or a batch without time gets one; a hedge without delay starts every attempt at once |
 //! | gives more time than the clock can express, such as [`Duration::MAX`] | there is no limit, and no timer is set |
 //! | passes a list that lies about its size | every source is asked all the same; when the run is interrupted, those never started are named no further than the list claims, and a quorum believes the list |
-//! | a list that panics in `next` | the panic unwinds to the caller; what was started goes on, and the next poll pulls on; a list that panics every time can be cancelled, and no deadline ends it |
-//! | a list that panics in `size_hint` | every source is asked all the same, but under a quorum each poll panics; when the run is interrupted, the panic unwinds once, and sources never started are not named |
+//! | a list that panics in `next` | the panic unwinds to the caller; what was started goes on, and the run pulls on; one that panics every time holds up neither a cancel nor a deadline |
+//! | a list that panics in `size_hint` | every source is asked all the same, as of a list that does not know its size; when the run is interrupted, the panic unwinds once, and sources never started are not named |
 //! | an endless list | under a limit it is pulled as far as the limit; without one each poll starts some hundred sources more, until the run is stopped |
 //! | a list that is not fused | it is not asked again after its end |
 //! | a list that wakes, answers, cancels, sends on the channel or drops the receiver in `next` | the same as if another thread did so: the next poll sees it |

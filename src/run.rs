@@ -77,6 +77,8 @@ where
     aside: u32,
     /// The slot whose source is being polled. It is still set after the source has panicked.
     polling: Option<usize>,
+    /// Whether the list is being asked for a source. It is still set after the list has panicked.
+    pulling: bool,
 }
 
 /// How far a run has come.
@@ -113,6 +115,7 @@ where
             turn: false,
             aside: 0,
             polling: None,
+            pulling: false,
         }
     }
 
@@ -172,6 +175,7 @@ where
             turn: false,
             aside: 0,
             polling: None,
+            pulling: false,
         }
     }
 
@@ -304,13 +308,9 @@ where
         if is_new {
             // It may be decided before anything is asked.
             self.verdict(operation)?;
-            if let Some(sources) = &self.sources {
-                // A list that panics here panics again when it matters.
-                let hint = Panics::default().catch(|| sources.size_hint());
-                match hint {
-                    Some((least, Some(most))) if least == most => operation.expect(most),
-                    _ => {}
-                }
+            match not_started(self.sources.as_ref()) {
+                (least, Some(most)) if least == most => operation.expect(most),
+                _ => {}
             }
         }
 
@@ -322,7 +322,11 @@ where
             self.ready.start_sweep();
         }
         self.sweep(budget, operation)?;
-        self.admit(budget, operation)?;
+        // After a list has panicked, one poll does without it, so that one that panics again and
+        // again holds up no deadline.
+        if !std::mem::take(&mut self.pulling) {
+            self.admit(budget, operation)?;
+        }
         // It may be decided by the end of the list.
         self.verdict(operation)?;
 
@@ -405,7 +409,7 @@ where
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
         while !budget.is_spent() && self.can_admit(operation) {
-            match self.sources.as_mut().and_then(Iterator::next) {
+            match self.pull() {
                 Some((id, source)) => {
                     let index = self.start(id, source);
                     self.poll_slot(index, budget, operation)?;
@@ -417,6 +421,15 @@ where
             self.end_list();
         }
         ControlFlow::Continue(())
+    }
+
+    /// Asks the list for a source.
+    fn pull(&mut self) -> Option<(K, F)> {
+        let sources = self.sources.as_mut()?;
+        self.pulling = true;
+        let next = sources.next();
+        self.pulling = false;
+        next
     }
 
     /// Puts a source into flight, and tells of it.
@@ -437,13 +450,10 @@ where
     /// Drops a list that says that it has come to its end, which needs neither budget nor room. A
     /// source that it has nevertheless is polled by the next sweep.
     fn end_list(&mut self) {
-        let Some(sources) = &mut self.sources else {
-            return;
-        };
-        if sources.size_hint().1 != Some(0) {
+        if self.sources.is_none() || not_started(self.sources.as_ref()).1 != Some(0) {
             return;
         }
-        match sources.next() {
+        match self.pull() {
             None => self.drop_list(),
             Some((id, source)) => {
                 let index = self.start(id, source);
@@ -493,10 +503,7 @@ where
     fn verdict(&mut self, operation: &mut impl Operation<K, F, H>) -> ControlFlow<End> {
         let sources = self.sources.as_ref();
         let in_flight = self.in_flight.slots.len();
-        let most_left = || {
-            let not_started = sources.map_or(Some(0), |sources| sources.size_hint().1)?;
-            not_started.checked_add(in_flight)
-        };
+        let most_left = || not_started(sources).1?.checked_add(in_flight);
         match operation.verdict(self.in_flight.hooks(), most_left) {
             Some(end) => ControlFlow::Break(end),
             None => ControlFlow::Continue(()),
@@ -535,4 +542,13 @@ where
     fn are_runs<O: Operation<K, F, H>>(_: &O) -> bool {
         O::SOURCES_ARE_RUNS
     }
+}
+
+/// How many sources are still to be started, as the list has it: one that panics when it is asked
+/// does not know.
+fn not_started(sources: Option<&impl Iterator>) -> (usize, Option<usize>) {
+    sources.map_or((0, Some(0)), |sources| {
+        let hint = Panics::default().catch(|| sources.size_hint());
+        hint.unwrap_or((0, None))
+    })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_channel::bounded;
 use common::{NEVER, Source, Task, alive, panic_of, polls, ready, source, sources};
 use futures::executor::block_on;
-use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
+use futures_aggregate::{Event, Reason, fetch_and_aggregate, process_batch, stream_results};
 
 type Hint = (usize, Option<usize>);
 
@@ -120,6 +120,32 @@ fn list_that_panics_in_next_for_ever_can_be_cancelled() {
 }
 
 #[test]
+fn list_that_panics_in_next_for_ever_holds_no_deadline_up() {
+    let [(handle, only), (late, timer)] = [source(), source()];
+    let mut only = Some(only);
+    let list = std::iter::from_fn(|| Some((0, only.take().expect("no more sources"))));
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
+    assert_eq!(panic_of(|| task.settle()), "no more sources");
+    late.answer(Ok(0));
+    handle.answer(Ok(1));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(interrupted.partial.results, [(0, 1)]);
+
+    let mut only = Some(source().1);
+    let list = std::iter::from_fn(|| Some((0, only.take().expect("no more sources"))));
+    let observed = Cell::new(false);
+    let run = fetch_and_aggregate(list, NEVER)
+        .source_timeout(Duration::ZERO)
+        .observe(|event| observed.set(matches!(event, Event::Finished { .. })));
+    let mut task = Task::new(run);
+    assert_eq!(panic_of(|| task.settle()), "no more sources");
+    assert!(!observed.get());
+    assert_eq!(panic_of(|| task.settle()), "no more sources");
+    assert!(observed.get(), "the source is late");
+}
+
+#[test]
 fn list_that_panics_while_it_is_drained_loses_no_source_before_it() {
     let (cancel, signal) = source();
     let list = (0..4).map(|id| {
@@ -156,6 +182,12 @@ fn list_that_panics_in_size_hint_is_asked_to_its_end() {
     let list = (0..100).map(|id| (id, ready(Ok(0))));
     let aggregate = Task::new(fetch_and_aggregate(Unsized(list), NEVER)).finish();
     assert_eq!(aggregate.unwrap().results.len(), 100);
+
+    let list = (0..100).map(|id| (id, ready(Err("refused"))));
+    let run = fetch_and_aggregate(Unsized(list), NEVER).quorum(1);
+    let interrupted = Task::new(run).finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::QuorumUnreachable);
+    assert_eq!(interrupted.partial.errors.len(), 100);
 }
 
 #[test]
