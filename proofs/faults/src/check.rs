@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::copy::Copy;
 
-/// A check that has not ended by then has found something that never ends.
-const PATIENCE: Duration = Duration::from_secs(400);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Check {
     /// All tests, but those of the documentation
@@ -51,8 +48,14 @@ impl Check {
         Self::AddressSanitizer,
     ];
 
-    /// Runs the check over the copy: all of it, or only the tests of this name.
-    pub(crate) fn run(self, copy: &Copy, test: &str) -> anyhow::Result<Verdict> {
+    /// Runs the check over the copy: all of it, or only the tests of this name. If it has not ended
+    /// when `patience` has, it has found something that never ends.
+    pub(crate) fn run(
+        self,
+        copy: &Copy,
+        test: &str,
+        patience: Duration,
+    ) -> anyhow::Result<Verdict> {
         let target = copy.root().with_file_name(self.to_string());
         let output = copy.root().with_file_name("output");
         let built = self
@@ -64,7 +67,7 @@ impl Check {
         let filter = if test.is_empty() { self.filter() } else { test };
         let mut child = self.command(copy, &target, &output, &["--no-fail-fast", "--", filter])?;
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < patience {
             if let Some(status) = child.try_wait()? {
                 return Ok(match status.success() {
                     true => Verdict::Passed,
@@ -163,10 +166,10 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passed => f.write_str("NOT FOUND"),
-            Self::Found(by) => write!(f, "found by {by}"),
-            Self::Hung => f.write_str("found, because something never ends"),
-            Self::Broken(why) => write!(f, "NOT FOUND, it does not compile:\n{why}"),
+            Self::Passed => f.write_str("NOT FOUND."),
+            Self::Found(by) => write!(f, "Found by {by}."),
+            Self::Hung => f.write_str("Found, because something never ends."),
+            Self::Broken(why) => write!(f, "NOT FOUND, because it does not compile:\n{why}"),
         }
     }
 }
