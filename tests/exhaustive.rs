@@ -5,7 +5,7 @@
 mod common;
 
 use common::case::{Case, Policy, fetch, process, stream};
-use common::script::{Fate, Interference, Played, Script};
+use common::script::{Fate, Interference, Played, Script, quiet_panics};
 
 const POLICIES: [Policy; 6] = [
     Policy::All,
@@ -95,21 +95,6 @@ fn play_every_list<T>(
                 .sum::<usize>()
         })
         .sum()
-}
-
-/// The sources panic by the thousand, and as they should: only what a test says is printed.
-fn quiet_panics() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let is_scripted = info.payload().downcast_ref().is_some_and(is_scripted);
-        if !is_scripted {
-            print(info);
-        }
-    }));
-}
-
-fn is_scripted(message: &&str) -> bool {
-    message.contains("as the")
 }
 
 #[test]

@@ -8,6 +8,7 @@
     reason = "each test file uses its part"
 )]
 
+pub mod bytes;
 pub mod case;
 pub mod counting;
 pub mod script;

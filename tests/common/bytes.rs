@@ -1,0 +1,75 @@
+//! Cases made of any bytes, for whoever makes up bytes at random.
+
+use std::sync::Once;
+
+use super::case::{Case, Policy, fetch, process, stream};
+use super::script::{Interference, Script, quiet_panics};
+
+/// Plays the case that the bytes stand for, and checks what must hold after it.
+pub fn play(bytes: &[u8]) {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(quiet_panics);
+    let (head, scripts) = bytes.split_at(bytes.len().min(4));
+    let [operation, policy, interference, at] = std::array::from_fn(|place| {
+        // What is missing is nothing.
+        head.get(place).copied().unwrap_or(0)
+    });
+    let scripts: Vec<_> = scripts.iter().take(100).map(|&byte| script(byte)).collect();
+    let case = Case {
+        scripts: &scripts,
+        policy: self::policy(policy, operation % 3),
+        interference: self::interference(interference),
+        at: usize::from(at),
+    };
+    match operation % 3 {
+        0 => drop(fetch(case)),
+        1 => drop(process(case)),
+        _ => drop(stream(case)),
+    }
+}
+
+/// The upper bits of a byte, where the lower ones say what it is.
+fn number(byte: u8) -> u8 {
+    byte >> 4
+}
+
+fn script(byte: u8) -> Script {
+    match byte & 15 {
+        0 => Script::Fails,
+        1 => Script::Yields(number(byte)),
+        2 => Script::WakesOthers,
+        3 => Script::Never,
+        4 => Script::LeavesWaker,
+        5 => Script::Panics(number(byte)),
+        6 => Script::PanicsInDrop,
+        7..=11 => Script::Waits,
+        _ => Script::Succeeds,
+    }
+}
+
+fn policy(byte: u8, operation: u8) -> Policy {
+    const FETCH: u8 = 0;
+    const STREAM: u8 = 2;
+    let number = 1 + usize::from(number(byte));
+    match byte & 7 {
+        0 => Policy::AtATime(number),
+        1 => Policy::CatchPanics,
+        2 if operation != STREAM => Policy::FailFast,
+        3 if operation != STREAM => Policy::Quorum(number),
+        4 if operation != STREAM => Policy::StopWhen(number),
+        5 if operation != STREAM && operation != FETCH => Policy::BatchFails,
+        6 if operation != STREAM && operation != FETCH => Policy::BatchSucceeds,
+        _ => Policy::All,
+    }
+}
+
+fn interference(byte: u8) -> Interference {
+    match byte % 6 {
+        0 => Interference::Drop,
+        1 => Interference::Cancel,
+        2 => Interference::Expire,
+        3 => Interference::Panic,
+        4 => Interference::CloseReceiver,
+        _ => Interference::None,
+    }
+}
