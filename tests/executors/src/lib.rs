@@ -2,15 +2,19 @@
 //! with drivers that are really spawned.
 //!
 //! An executor passes by implementing [`Executor`] and handing itself to [`conforms`], and
-//! [`conforms_locally`] if it takes futures that are not `Send`.
+//! [`conforms_locally`] if it takes futures that are not `Send`. For runs that cross from one
+//! executor to another there are [`OPERATIONS`] and a [`Census`].
 
+mod operations;
 mod suite;
 mod world;
 
 use std::future::Future;
 use std::time::Duration;
 
+pub use operations::{OPERATIONS, Operation, Run, Source, Summary};
 pub use suite::{conforms, conforms_locally};
+pub use world::{Census, LONG, SHORT, SLOW};
 
 /// What the suite asks of an executor.
 pub trait Executor {

@@ -9,29 +9,47 @@ use async_channel::{Receiver, Sender};
 use crate::Executor;
 
 /// How long a slow source takes.
-pub(crate) const SLOW: Duration = Duration::from_millis(100);
+pub const SLOW: Duration = Duration::from_millis(100);
 
 /// A timeout that a slow source is sure to miss.
-pub(crate) const SHORT: Duration = Duration::from_millis(30);
+pub const SHORT: Duration = Duration::from_millis(30);
 
 /// A timeout that nothing here comes near to.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// Counts the sources that are alive, and tells when the last one is gone.
-pub(crate) struct Census {
+pub struct Census {
     member: Option<Arc<Member>>,
     all_gone: Receiver<()>,
 }
 
 /// Held by every source.
-pub(crate) struct Member(#[allow(dead_code, reason = "closes when it is dropped")] Sender<()>);
+struct Member(#[allow(dead_code, reason = "closes when it is dropped")] Sender<()>);
+
+impl Default for Census {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Census {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let (sender, all_gone) = async_channel::bounded(1);
         Self {
             member: Some(Arc::new(Member(sender))),
             all_gone,
+        }
+    }
+
+    /// Counts a future for as long as it exists.
+    pub fn counted<F>(&self, future: F) -> impl Future<Output = F::Output> + Send + 'static
+    where
+        F: Future + Send + 'static,
+    {
+        let member = self.member.clone();
+        async move {
+            let _member = member;
+            future.await
         }
     }
 
@@ -43,12 +61,11 @@ impl Census {
         u32,
         impl Future<Output = Result<u32, String>> + Send + 'static,
     ) {
-        let member = self.member.clone();
-        (id, async move {
-            let _member = member;
+        let answer = async move {
             X::sleep(SLOW).await;
             Ok(id)
-        })
+        };
+        (id, self.counted(answer))
     }
 
     /// A source that never answers.
@@ -59,20 +76,16 @@ impl Census {
         u32,
         impl Future<Output = Result<u32, String>> + Send + 'static,
     ) {
-        let member = self.member.clone();
-        (id, async move {
-            let _member = member;
-            pending().await
-        })
+        (id, self.counted(pending()))
     }
 
     /// How many sources are alive.
-    pub(crate) fn alive(&self) -> usize {
+    pub fn alive(&self) -> usize {
         self.member.as_ref().map_or(0, Arc::strong_count) - 1
     }
 
     /// Waits until no source is alive.
-    pub(crate) async fn all_gone(mut self) {
+    pub async fn all_gone(mut self) {
         self.member = None;
         // Nothing is ever sent: it ends when the last member is gone.
         let _ = self.all_gone.recv().await;
