@@ -3,11 +3,15 @@
 mod common;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
+use async_channel::{Receiver, Recv};
 use common::{NEVER, Task, alive, panic_of, source, sources};
-use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
+use futures_aggregate::{
+    Outcome, Reason, SourceError, fetch_and_aggregate, process_batch, stream_results,
+};
 
 /// A task that panics when it is woken.
 struct PanickingTask;
@@ -137,10 +141,13 @@ fn signal_whose_drop_panics_ends_the_run_and_keeps_no_other_alive() {
 /// A receiver that waits, and whose task panics when it is woken.
 #[test]
 fn receiver_whose_waker_panics_costs_the_driver_one_panic_and_nothing_else() {
+    type Waiting = Pin<Box<Recv<'static, Outcome<usize, u32, &'static str>>>>;
+    static KEPT: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
     for ending in ["sent", "sent when there was room", "closed"] {
         let (handles, list) = sources(3);
         let (cancel, signal) = source();
         let (sender, receiver) = async_channel::bounded(1);
+        let receiver: &Receiver<_> = Box::leak(Box::new(receiver));
         let mut task = Task::new(stream_results(list, sender).cancel_on(signal));
         assert!(task.settle().is_pending());
         let mut received = 0;
@@ -160,8 +167,8 @@ fn receiver_whose_waker_panics_costs_the_driver_one_panic_and_nothing_else() {
             _ => {}
         }
         assert_eq!(panic_of(|| task.settle()), "wake");
-        // The channel's own list of waiting receivers does not survive this drop after the panic.
-        std::mem::forget(waiting);
+        // The channel's own list of waiting receivers does not survive the drop of this one.
+        KEPT.lock().unwrap().push(waiting);
         if ending == "closed" {
             assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1, 2]);
             continue;
@@ -180,4 +187,29 @@ fn receiver_whose_waker_panics_costs_the_driver_one_panic_and_nothing_else() {
         received += std::iter::from_fn(|| receiver.try_recv().ok()).count();
         assert_eq!((streamed.delivered, received), (3, 3), "{ending}");
     }
+}
+
+/// What a source panics with, and panics when it is dropped, so many times.
+struct Payload(Arc<()>, u32);
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        if let Some(left) = self.1.checked_sub(1) {
+            std::panic::panic_any(Payload(self.0.clone(), left));
+        }
+    }
+}
+
+#[test]
+fn what_a_caught_panic_carries_is_dropped_even_if_that_panics() {
+    let carried = Arc::new(());
+    let source = async {
+        std::panic::panic_any(Payload(carried.clone(), 3));
+        #[allow(unreachable_code, reason = "it says what the source would come to")]
+        Ok::<(), ()>(())
+    };
+    let run = fetch_and_aggregate([(0, source)], NEVER).catch_panics();
+    let aggregate = Task::new(run).finish().unwrap();
+    assert!(aggregate.errors[0].1.is_panicked());
+    assert_eq!(Arc::strong_count(&carried), 1);
 }

@@ -52,11 +52,16 @@ fn resume(payload: Box<dyn Any + Send>) {
     }
 }
 
-/// Drops what a panic carried, which may panic as well.
-pub(super) fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(worse);
+/// Drops what a panic carried, which may panic as well, and so may what that carried. It is let be
+/// when there is no end to it.
+pub(super) fn discard(mut payload: Box<dyn Any + Send>) {
+    for _ in 0..8 {
+        match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            Ok(()) => return,
+            Err(worse) => payload = worse,
+        }
     }
+    std::mem::forget(payload);
 }
 
 /// What a panic said.

@@ -7,10 +7,10 @@
 //! and a run that is gone leaves no waker behind.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::Waker;
 
-use super::sync::{AtomicBool, Mutex, MutexGuard};
+use super::sync::{AtomicBool, Mutex, MutexGuard, OnceLock};
 
 /// Where the waker of the waiting task is.
 #[derive(Debug, Default)]
