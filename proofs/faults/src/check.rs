@@ -25,6 +25,8 @@ pub(crate) enum Check {
     LeakSanitizer,
     /// Memory that is used after it was freed
     AddressSanitizer,
+    /// Memory that threads share without a lock
+    ThreadSanitizer,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub(crate) enum Verdict {
 }
 
 impl Check {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Suite,
         Self::Model,
         Self::Exhaustive,
@@ -46,6 +48,7 @@ impl Check {
         Self::Shuttle,
         Self::LeakSanitizer,
         Self::AddressSanitizer,
+        Self::ThreadSanitizer,
     ];
 
     /// Runs the check over the copy: all of it, or only the tests of this name. If it has not ended
@@ -84,7 +87,7 @@ impl Check {
         Ok(Verdict::Hung)
     }
 
-    /// Starts cargo, in a process group of its own, which can be killed as a whole.
+    /// Starts the check, in a process group of its own, which can be killed as a whole.
     fn command(
         self,
         copy: &Copy,
@@ -93,14 +96,26 @@ impl Check {
         arguments: &[&str],
     ) -> anyhow::Result<Child> {
         let output = File::create(output)?;
-        let child = Command::new("cargo")
-            .args(self.toolchain())
-            .arg("test")
+        let sanitize = || {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sanitize");
+            Command::new(script)
+        };
+        let cargo_test = |flags| {
+            let mut cargo = Command::new("cargo");
+            cargo.arg("test").env("RUSTFLAGS", flags);
+            cargo
+        };
+        let mut command = match self {
+            Self::Suite | Self::Model | Self::Exhaustive => cargo_test(""),
+            Self::Loom => cargo_test("--cfg futures_aggregate_loom"),
+            Self::Shuttle => cargo_test("--cfg futures_aggregate_shuttle"),
+            Self::LeakSanitizer | Self::AddressSanitizer | Self::ThreadSanitizer => sanitize(),
+        };
+        let child = command
             .args(self.options())
             .args(arguments)
             .current_dir(copy.root())
             .env("CARGO_TARGET_DIR", target)
-            .env("RUSTFLAGS", self.flags())
             .env("RUST_BACKTRACE", "0")
             .env_remove("RUSTUP_TOOLCHAIN")
             .process_group(0)
@@ -110,33 +125,15 @@ impl Check {
         Ok(child)
     }
 
-    fn toolchain(self) -> &'static [&'static str] {
-        match self {
-            Self::LeakSanitizer | Self::AddressSanitizer => &["+nightly"],
-            _ => &[],
-        }
-    }
-
     fn options(self) -> &'static [&'static str] {
         match self {
             Self::Suite => &["--lib", "--tests"],
             Self::Model => &["--lib"],
             Self::Exhaustive => &["--test", "exhaustive"],
             Self::Loom | Self::Shuttle => &["--lib", "--release"],
-            // With a target named, the flags are not for what runs while compiling.
-            Self::LeakSanitizer | Self::AddressSanitizer => {
-                &["--tests", "--target", "x86_64-unknown-linux-gnu"]
-            }
-        }
-    }
-
-    fn flags(self) -> &'static str {
-        match self {
-            Self::Suite | Self::Model | Self::Exhaustive => "",
-            Self::Loom => "--cfg futures_aggregate_loom",
-            Self::Shuttle => "--cfg futures_aggregate_shuttle",
-            Self::LeakSanitizer => "-Zsanitizer=leak",
-            Self::AddressSanitizer => "-Zsanitizer=address",
+            Self::LeakSanitizer => &["leak", "--tests"],
+            Self::AddressSanitizer => &["address", "--tests"],
+            Self::ThreadSanitizer => &["thread", "--tests"],
         }
     }
 
