@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use num_format::{Locale, ToFormattedString};
 
 /// Measure futures-aggregate against its peers.
 #[derive(Parser)]
@@ -55,7 +56,11 @@ fn run(args: &Args) -> io::Result<()> {
     let mut rows = Vec::new();
     for workload in workloads::all() {
         for &size in &workload.sizes {
-            let name = format!("{}, {}", workload.name, report::thousands(size));
+            let name = format!(
+                "{}, {}",
+                workload.name,
+                size.to_formatted_string(&Locale::en)
+            );
             if !name.contains(&args.filter) {
                 continue;
             }

@@ -13,19 +13,6 @@ pub(crate) const PEERS: [&str; 5] = [
     "tokio",
 ];
 
-/// `1000000` as `1,000,000`.
-pub(crate) fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 pub(crate) fn line(row: &Row) -> String {
     let own = row.costs[0].1;
     let mut line = format!("{:<46} {own:>8.1} ns", row.name);

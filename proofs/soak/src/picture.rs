@@ -4,11 +4,12 @@
 use std::io;
 use std::path::Path;
 
+use num_format::{Locale, ToFormattedString};
 use svg::Document;
 use svg::node::element::{Circle, ClipPath, Group, Line, Polyline, Rectangle, Text};
 
 use crate::load::{Checkpoint, Soak};
-use crate::report::{megabytes, thousands};
+use crate::report::megabytes;
 use crate::run::Way;
 
 const WIDTH: f64 = 900.0;
@@ -42,7 +43,12 @@ pub(crate) fn draw(tight: &Soak, leaking: &Soak, file: &Path) -> io::Result<()> 
         Measure {
             name: "tasks left when all runs have ended, in thousands",
             of: |checkpoint| checkpoint.census.tasks as f64 / 1e3,
-            label: |checkpoint| format!("{} tasks", thousands(checkpoint.census.tasks as u64)),
+            label: |checkpoint| {
+                format!(
+                    "{} tasks",
+                    checkpoint.census.tasks.to_formatted_string(&Locale::en)
+                )
+            },
         },
     ];
     let columns = [
@@ -71,7 +77,10 @@ pub(crate) fn draw(tight: &Soak, leaking: &Soak, file: &Path) -> io::Result<()> 
         picture = picture.add(line).add(text(52.0, y + 4.0, soak.way.name()));
     }
     for (left, (heading, longest)) in LEFTS.into_iter().zip(columns) {
-        let heading = format!("{heading}: {} runs", thousands(longest.last().runs));
+        let heading = format!(
+            "{heading}: {} runs",
+            longest.last().runs.to_formatted_string(&Locale::en)
+        );
         let heading = text(left, TOPS[0] - 32.0, &heading).set("font-size", 14);
         picture = picture.add(heading);
         for (top, measure) in TOPS.into_iter().zip(&rows) {
@@ -110,14 +119,18 @@ impl Panel {
         let mut axes = Group::new().add(text(self.left, self.top - 8.0, name));
         for value in ticks(self.most.1) {
             let (x, y) = self.point((0.0, value));
-            let label = text(x - 8.0, y + 4.0, &thousands(value as u64));
+            let label = text(
+                x - 8.0,
+                y + 4.0,
+                &(value as u64).to_formatted_string(&Locale::en),
+            );
             axes = axes
                 .add(line((x, y), (x + PANEL.0, y), "#dddddd"))
                 .add(label.set("text-anchor", "end"));
         }
         for runs in ticks(self.most.0) {
             let (x, y) = self.point((runs, 0.0));
-            let label = text(x, y + 18.0, &thousands(runs as u64));
+            let label = text(x, y + 18.0, &(runs as u64).to_formatted_string(&Locale::en));
             axes = axes
                 .add(line((x, y), (x, y + 4.0), "#222222"))
                 .add(label.set("text-anchor", "middle"));
