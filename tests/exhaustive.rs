@@ -35,9 +35,22 @@ const INTERFERENCES: [Interference; 5] = [
     Interference::CloseReceiver,
 ];
 
+/// What must end a run, whatever it waits for.
+const SIGNALS: [Interference; 2] = [Interference::Cancel, Interference::Expire];
+const SIGNALS_OF_STREAMS: [Interference; 3] = [
+    Interference::Cancel,
+    Interference::Expire,
+    Interference::CloseReceiver,
+];
+
 /// Plays a case without interference, and then with each before each of its polls. Returns how many
 /// runs that were.
-fn play_all<T>(scripts: &[Script], policy: Policy, operation: fn(Case<'_>) -> Played<T>) -> usize {
+fn play_all<T>(
+    scripts: &[Script],
+    policy: Policy,
+    signals: &[Interference],
+    operation: fn(Case<'_>) -> Played<T>,
+) -> usize {
     let mut runs = 1;
     let alone = Case {
         scripts,
@@ -54,9 +67,8 @@ fn play_all<T>(scripts: &[Script], policy: Policy, operation: fn(Case<'_>) -> Pl
                 ..alone
             };
             let played = operation(case);
-            let is_end = matches!(interference, Interference::Cancel | Interference::Expire);
             assert!(
-                !is_end || matches!(played.fate, Fate::Resolved(_)),
+                !signals.contains(&interference) || matches!(played.fate, Fate::Resolved(_)),
                 "{case:?}: it goes on"
             );
             runs += 1;
@@ -84,6 +96,7 @@ fn lists(sources: usize) -> Vec<Vec<Script>> {
 fn play_every_list<T>(
     most: usize,
     policies: &[Policy],
+    signals: &[Interference],
     operation: fn(Case<'_>) -> Played<T>,
 ) -> usize {
     quiet_panics();
@@ -91,7 +104,7 @@ fn play_every_list<T>(
     lists
         .map(|list| {
             let each = policies.iter();
-            each.map(|&policy| play_all(&list, policy, operation))
+            each.map(|&policy| play_all(&list, policy, signals, operation))
                 .sum::<usize>()
         })
         .sum()
@@ -99,14 +112,14 @@ fn play_every_list<T>(
 
 #[test]
 fn every_fetch_ends_in_order_wherever_it_is_interfered_with() {
-    let runs = play_every_list(3, &POLICIES, fetch);
+    let runs = play_every_list(3, &POLICIES, &SIGNALS, fetch);
     println!("{runs} runs of fetch_and_aggregate");
     assert!(runs > 100_000);
 }
 
 #[test]
 fn every_batch_ends_in_order_wherever_it_is_interfered_with() {
-    let runs = play_every_list(2, &BATCH_POLICIES, process);
+    let runs = play_every_list(2, &BATCH_POLICIES, &SIGNALS, process);
     println!("{runs} runs of process_batch");
     assert!(runs > 10_000);
 }
@@ -114,7 +127,7 @@ fn every_batch_ends_in_order_wherever_it_is_interfered_with() {
 #[test]
 fn every_stream_ends_in_order_wherever_it_is_interfered_with() {
     let policies = [Policy::All, Policy::AtATime(1), Policy::CatchPanics];
-    let runs = play_every_list(3, &policies, stream);
+    let runs = play_every_list(3, &policies, &SIGNALS_OF_STREAMS, stream);
     println!("{runs} runs of stream_results");
     assert!(runs > 50_000);
 }

@@ -27,6 +27,10 @@ struct Model {
     is_polled: bool,
     is_cancelled: bool,
     is_expired: bool,
+    /// Outcomes that a receiver could take.
+    in_channel: usize,
+    /// Outcomes that wait for room in the channel.
+    in_line: usize,
     end: Option<End>,
 }
 
@@ -93,6 +97,8 @@ impl Model {
             is_polled: false,
             is_cancelled: false,
             is_expired: false,
+            in_channel: 0,
+            in_line: 0,
             end: None,
         }
     }
@@ -117,11 +123,15 @@ impl Model {
 
     fn step(&mut self) -> Option<End> {
         if self.is_cancelled {
+            // The oldest outcome in line takes what room there is.
+            self.hand_over(1);
             return Some(Err(Reason::Cancelled));
         }
+        self.hand_over(usize::MAX);
         self.poll_woken();
         self.start_new();
         self.stop_late();
+        self.hand_over(usize::MAX);
         if self.is_complete() {
             return Some(Ok(()));
         }
@@ -129,6 +139,7 @@ impl Model {
             // A result beats the timeout, but for those that got no time at all.
             if self.setup.timeout != Some(0) {
                 self.poll_woken();
+                self.hand_over(usize::MAX);
             }
             return Some(match self.is_complete() {
                 true => Ok(()),
@@ -139,37 +150,71 @@ impl Model {
     }
 
     fn poll_woken(&mut self) {
-        let woken = self.sources.iter_mut().filter(|source| source.is_woken);
-        woken
-            .filter(|source| source.is_in_flight())
-            .for_each(Source::poll);
+        for id in 0..self.sources.len() {
+            if self.sources[id].is_in_flight() && self.sources[id].is_woken {
+                self.poll_source(id);
+            }
+        }
+    }
+
+    fn poll_source(&mut self, id: usize) {
+        self.sources[id].poll();
+        if self.sources[id].is_gone() {
+            self.deliver();
+        }
+    }
+
+    /// Puts an outcome into the channel, or in line.
+    fn deliver(&mut self) {
+        if self.in_line == 0 && self.has_room() {
+            self.in_channel += 1;
+        } else {
+            self.in_line += 1;
+        }
     }
 
     fn start_new(&mut self) {
         let deadline = self.setup.source_timeout.map(|timeout| self.now + timeout);
-        while let Some(source) = self.next_source() {
-            source.state = State::InFlight { deadline };
-            source.poll();
+        while let Some(id) = self.next_source() {
+            self.sources[id].state = State::InFlight { deadline };
+            self.poll_source(id);
         }
     }
 
     /// The next source to be started, if there is room for it.
-    fn next_source(&mut self) -> Option<&mut Source> {
-        let has_room = self.in_flight() < self.setup.limit;
-        let mut all = self.sources.iter_mut();
-        all.find(|source| has_room && source.state == State::NotStarted)
+    fn next_source(&self) -> Option<usize> {
+        let is_next = |source: &Source| source.state == State::NotStarted;
+        let has_room = self.in_flight() + self.in_line < self.setup.limit;
+        let next = self.sources.iter().position(is_next);
+        next.filter(|_| has_room)
     }
 
     fn stop_late(&mut self) {
         let due = self.whole.map_or(self.now, |whole| whole.min(self.now));
-        for source in self.sources.iter_mut().filter(|source| source.is_late(due)) {
-            if source.is_woken && self.setup.source_timeout != Some(0) {
-                source.poll();
+        for id in 0..self.sources.len() {
+            if !self.sources[id].is_late(due) {
+                continue;
             }
-            if source.is_in_flight() {
-                source.state = State::TimedOut;
+            if self.sources[id].is_woken && self.setup.source_timeout != Some(0) {
+                self.poll_source(id);
+            }
+            if self.sources[id].is_in_flight() {
+                self.sources[id].state = State::TimedOut;
+                self.deliver();
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_channel < self.setup.room
+    }
+
+    /// Puts outcomes from the line into the channel, as far as there is room.
+    fn hand_over(&mut self, most: usize) {
+        let room = self.setup.room - self.in_channel;
+        let number = self.in_line.min(room).min(most);
+        self.in_line -= number;
+        self.in_channel += number;
     }
 
     fn in_flight(&self) -> usize {
@@ -182,7 +227,7 @@ impl Model {
     }
 
     fn is_complete(&self) -> bool {
-        self.sources.iter().all(Source::is_gone)
+        self.sources.iter().all(Source::is_gone) && self.in_line == 0
     }
 
     /// Whether a source that is gone was woken, which may cost another one a poll.
@@ -192,7 +237,7 @@ impl Model {
     }
 
     /// Why the run has to be polled, if it has to be.
-    fn work(&mut self) -> Option<String> {
+    fn work(&self) -> Option<String> {
         let woken = |source: &Source| source.is_in_flight() && source.is_woken;
         let late = |source: &Source| source.is_late(self.now);
         if let Some(id) = self.sources.iter().position(woken) {
@@ -203,6 +248,8 @@ impl Model {
             Some("its signal was given".to_owned())
         } else if self.is_over() {
             Some("its time is up".to_owned())
+        } else if self.in_line > 0 && self.has_room() {
+            Some("there is room in the channel".to_owned())
         } else if self.next_source().is_some() {
             Some("there is room for another source".to_owned())
         } else {

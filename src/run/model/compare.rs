@@ -10,15 +10,12 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::operations::{CameTo, Run, TICK, fetch, process, stream};
+use super::operations::{CameTo, Outcomes, Run, Start, TICK, fetch, process, stream};
 use super::schedule::{Case, From, Setup, Step, case};
-use super::source::{self, Answer, Handle, Source};
+use super::source::{self, Answer, Handle};
 use super::{End, Model, State};
 use crate::SourceError;
 use crate::run::{alarms, clock};
-
-/// Starts an operation on sources, with a signal that cancels it and one that ends its time.
-type Start = fn(&Setup, Vec<(usize, Source)>, [Source; 2]) -> Run;
 
 /// Polls that the task has been asked for.
 #[derive(Default)]
@@ -33,12 +30,14 @@ impl Wake for Wakes {
 struct Comparison {
     model: Model,
     run: Run,
+    outcomes: Outcomes,
+    received: CameTo,
     task: Arc<Wakes>,
     handles: Vec<Handle>,
     cancel: Handle,
     expire: Handle,
     began: Instant,
-    outcome: Option<(End, CameTo)>,
+    is_over: bool,
 }
 
 /// A time that no other run of this process counts from, and that never comes.
@@ -62,15 +61,18 @@ impl Comparison {
             });
         }
         let [(cancel, cancelled), (expire, expired)] = [source::source(), source::source()];
+        let (run, outcomes) = start(setup, sources, [cancelled, expired]);
         Self {
             model: Model::new(setup.clone()),
-            run: start(setup, sources, [cancelled, expired]),
+            run,
+            outcomes,
+            received: CameTo::default(),
             task: Arc::default(),
             handles,
             cancel,
             expire,
             began: far_future(),
-            outcome: None,
+            is_over: false,
         }
     }
 
@@ -106,6 +108,7 @@ impl Comparison {
                 elsewhere(|| self.poll());
             }
             Step::Settle => self.settle(),
+            Step::Receive => self.receive(),
         }
     }
 
@@ -114,7 +117,7 @@ impl Comparison {
     }
 
     fn poll(&mut self) {
-        if self.outcome.is_some() {
+        if self.is_over {
             return;
         }
         clock::stop_at(self.now());
@@ -128,13 +131,25 @@ impl Comparison {
         self.check_polls();
     }
 
+    fn receive(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let outcome = self.outcomes.try_recv();
+        assert_eq!(outcome.is_ok(), self.model.in_channel > 0);
+        if let Ok(outcome) = outcome {
+            self.model.in_channel -= 1;
+            self.received.record(outcome);
+        }
+    }
+
     fn is_woken(&self) -> bool {
         self.task.0.load(Ordering::SeqCst) > 0
     }
 
     fn settle(&mut self) {
         for _ in 0..1_000 {
-            if self.outcome.is_some() {
+            if self.is_over {
                 return;
             }
             if self.model.is_polled && !self.is_woken() {
@@ -153,13 +168,30 @@ impl Comparison {
                 real == polls || real > polls && self.model.is_stale(),
                 "source {id}: {real} polls for {polls}"
             );
-            let is_gone = self.outcome.is_some() || source.is_gone();
+            let is_gone = self.is_over || source.is_gone();
             assert_eq!(handle.is_alive(), !is_gone, "source {id}");
         }
     }
 
-    fn check_outcome(&mut self, (end, mut came_to): (End, CameTo)) {
+    fn check_outcome(&mut self, (end, undelivered): (End, CameTo)) {
         assert_eq!(Some(end), self.model.end);
+        let answered = |came_to: &CameTo| came_to.results.len() + came_to.errors.len();
+        assert_eq!(answered(&undelivered), self.model.in_line, "in line");
+        assert_eq!(self.outcomes.len(), self.model.in_channel, "in the channel");
+        let mut came_to = undelivered;
+        came_to.results.append(&mut self.received.results);
+        came_to.errors.append(&mut self.received.errors);
+        while let Ok(outcome) = self.outcomes.try_recv() {
+            came_to.record(outcome);
+        }
+        came_to.results.sort_unstable();
+        came_to.errors.sort_unstable_by_key(|&(id, _)| id);
+        came_to.unfinished.sort_unstable();
+        assert_eq!(came_to, self.expected());
+        self.is_over = true;
+    }
+
+    fn expected(&self) -> CameTo {
         let mut expected = CameTo::default();
         for (id, source) in self.model.sources.iter().enumerate() {
             match source.state {
@@ -169,11 +201,7 @@ impl Comparison {
                 State::InFlight { .. } | State::NotStarted => expected.unfinished.push(id),
             }
         }
-        came_to.results.sort_unstable();
-        came_to.errors.sort_unstable_by_key(|&(id, _)| id);
-        came_to.unfinished.sort_unstable();
-        assert_eq!(came_to, expected);
-        self.outcome = Some((end, came_to));
+        expected
     }
 
     /// Lets everything happen that must come.
@@ -190,7 +218,11 @@ impl Comparison {
             self.step(Step::Answer(id, id % 2 == 0, From::Here));
             self.settle();
         }
-        assert!(self.outcome.is_some(), "it waits for what never comes");
+        while !self.is_over && self.model.in_channel > 0 {
+            self.step(Step::Receive);
+            self.settle();
+        }
+        assert!(self.is_over, "it waits for what never comes");
         drop(self.run);
         for handle in &self.handles {
             handle.wake();
@@ -221,6 +253,16 @@ fn here_or_there(from: From, action: impl FnOnce() + Send) {
 fn elsewhere(action: impl FnOnce() + Send) {
     let joined = thread::scope(|scope| scope.spawn(action).join());
     joined.unwrap_or_else(|payload| resume_unwind(payload));
+}
+
+/// For operations without a channel, in which every outcome has room at once.
+fn without_receiver(case: Case) -> Case {
+    let is_other = |step: &Step| !matches!(step, Step::Receive);
+    let room = usize::MAX;
+    Case {
+        setup: Setup { room, ..case.setup },
+        steps: case.steps.into_iter().filter(is_other).collect(),
+    }
 }
 
 /// Lets no two deadlines pass between two polls: a batch does not know which of its own and its
@@ -256,13 +298,13 @@ proptest! {
 
     #[test]
     fn fetches_go_as_the_model_does(case in case()) {
-        compare(&case, fetch);
+        compare(&without_receiver(case), fetch);
     }
 
     #[test]
     fn batches_go_as_the_model_does(case in case()) {
         let steps = polled_at_each_tick(&case.steps);
-        compare(&Case { steps, ..case }, process);
+        compare(&without_receiver(Case { steps, ..case }), process);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) struct Setup {
     pub(super) limit: usize,
     pub(super) timeout: Option<Ticks>,
     pub(super) source_timeout: Option<Ticks>,
+    /// How many outcomes the channel of a stream has room for.
+    pub(super) room: usize,
 }
 
 /// One thing that happens. Sources are named by any number, modulo how many there are.
@@ -33,6 +35,8 @@ pub(super) enum Step {
     Move,
     /// Polls for as long as the run is woken.
     Settle,
+    /// The receiver takes an outcome, if there is one.
+    Receive,
 }
 
 /// Where a wake comes from.
@@ -58,12 +62,16 @@ fn setup() -> impl Strategy<Value = Setup> {
     let count = prop_oneof![12 => 0..6_usize, 2 => 30..40_usize, 1 => 90..110_usize];
     let sources = count.prop_flat_map(move |count| vec(restless.clone(), count));
     let limit = prop_oneof![Just(usize::MAX), 1..4_usize, 30..36_usize];
-    (sources, limit, time(), time()).prop_map(|(sources, limit, timeout, source_timeout)| Setup {
-        sources,
-        limit,
-        timeout,
-        source_timeout,
-    })
+    let room = prop_oneof![Just(usize::MAX), 1..4_usize];
+    (sources, limit, time(), time(), room).prop_map(
+        |(sources, limit, timeout, source_timeout, room)| Setup {
+            sources,
+            limit,
+            timeout,
+            source_timeout,
+            room,
+        },
+    )
 }
 
 fn time() -> impl Strategy<Value = Option<Ticks>> {
@@ -79,6 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (source(), from()).prop_map(|(source, from)| Step::Wake(source, from)),
         6 => (1..4_u32).prop_map(Step::Wait),
         8 => Just(Step::Settle),
+        4 => Just(Step::Receive),
         4 => Just(Step::Poll),
         1 => Just(Step::Move),
         1 => prop_oneof![Just(Step::Cancel), Just(Step::Expire)],
