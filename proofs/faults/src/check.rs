@@ -106,7 +106,12 @@ impl Check {
             cargo
         };
         let mut command = match self {
-            Self::Suite | Self::Model | Self::Exhaustive => cargo_test(""),
+            Self::Suite | Self::Exhaustive => cargo_test(""),
+            Self::Model => {
+                let mut cargo = cargo_test("");
+                cargo.env("PROPTEST_CASES", "50000");
+                cargo
+            }
             Self::Loom => cargo_test("--cfg futures_aggregate_loom"),
             Self::Shuttle => cargo_test("--cfg futures_aggregate_shuttle"),
             Self::LeakSanitizer | Self::AddressSanitizer | Self::ThreadSanitizer => sanitize(),
@@ -128,9 +133,8 @@ impl Check {
     fn options(self) -> &'static [&'static str] {
         match self {
             Self::Suite => &["--lib", "--tests"],
-            Self::Model => &["--lib"],
             Self::Exhaustive => &["--test", "exhaustive"],
-            Self::Loom | Self::Shuttle => &["--lib", "--release"],
+            Self::Model | Self::Loom | Self::Shuttle => &["--lib", "--release"],
             Self::LeakSanitizer => &["leak", "--tests"],
             Self::AddressSanitizer => &["address", "--tests"],
             Self::ThreadSanitizer => &["thread", "--tests"],
@@ -171,9 +175,17 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The first test that failed, or else the last that was begun.
+/// What a sanitizer says, or else the first test that failed, or else the last line.
 fn first_failure(output: &Path) -> anyhow::Result<String> {
     let output = String::from_utf8_lossy(&fs::read(output)?).into_owned();
+    let is_report = |line: &&str| line.contains("Sanitizer:");
+    if let Some((_, report)) = output
+        .lines()
+        .find(is_report)
+        .and_then(|line| line.split_once(": "))
+    {
+        return Ok(report.to_owned());
+    }
     let failed = |line: &str| {
         Some(
             line.strip_prefix("test ")?
@@ -182,12 +194,11 @@ fn first_failure(output: &Path) -> anyhow::Result<String> {
                 .to_owned(),
         )
     };
-    if let Some(test) = output.lines().find_map(failed) {
-        return Ok(test);
-    }
-    let sanitizer = |line: &&str| line.contains("Sanitizer:");
-    let last = output.lines().find(sanitizer).or(output.lines().last());
-    Ok(last.unwrap_or_default().trim().to_owned())
+    let last = output.lines().last().unwrap_or_default();
+    Ok(output
+        .lines()
+        .find_map(failed)
+        .unwrap_or_else(|| last.to_owned()))
 }
 
 fn last_lines(output: &Path) -> anyhow::Result<String> {

@@ -13,7 +13,8 @@ const PARTS: [&str; 5] = ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests
 
 pub(crate) struct Copy {
     root: PathBuf,
-    original: PathBuf,
+    /// The sources as they were, because somebody may go on working on the library meanwhile.
+    sources: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl Copy {
@@ -26,26 +27,33 @@ impl Copy {
             fs::remove_dir_all(&root)?;
         }
         fs::create_dir_all(&root)?;
-        let copy = Self { root, original };
         for part in PARTS {
-            copy_all(&copy.original.join(part), &copy.root.join(part))?;
+            copy_all(&original.join(part), &root.join(part))?;
         }
         // The packages beside the library stay behind.
-        let manifest = copy.root.join("Cargo.toml");
+        let manifest = root.join("Cargo.toml");
         let whole = fs::read_to_string(&manifest)?;
         let is_kept = |line: &&str| !line.starts_with("members = ");
         let alone: Vec<_> = whole.lines().filter(is_kept).collect();
         fs::write(manifest, alone.join("\n"))?;
-        Ok(copy)
+
+        let mut sources = Vec::new();
+        read_all(&root.join("src"), &mut sources)?;
+        Ok(Self { root, sources })
     }
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Takes every fault out.
+    /// Takes every fault out. Writes only what has changed, so that only that is compiled again.
     pub(crate) fn restore(&self) -> anyhow::Result<()> {
-        copy_all(&self.original.join("src"), &self.root.join("src"))
+        for (file, bytes) in &self.sources {
+            if fs::read(file)? != *bytes {
+                fs::write(file, bytes)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts a fault in.
@@ -66,19 +74,27 @@ impl Copy {
     }
 }
 
-/// Copies files that are not the same already, so that only what has changed is compiled again.
 fn copy_all(from: &Path, to: &Path) -> anyhow::Result<()> {
     if !from.is_dir() {
-        let bytes = fs::read(from).with_context(|| format!("{} is not there", from.display()))?;
-        if fs::read(to).ok().as_ref() != Some(&bytes) {
-            fs::write(to, bytes)?;
-        }
+        let copied = fs::copy(from, to);
+        copied.with_context(|| format!("{} cannot be copied", from.display()))?;
         return Ok(());
     }
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let name = entry?.file_name();
         copy_all(&from.join(&name), &to.join(&name))?;
+    }
+    Ok(())
+}
+
+fn read_all(path: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> anyhow::Result<()> {
+    if !path.is_dir() {
+        files.push((path.to_owned(), fs::read(path)?));
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        read_all(&entry?.path(), files)?;
     }
     Ok(())
 }

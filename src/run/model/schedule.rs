@@ -61,8 +61,8 @@ fn setup() -> impl Strategy<Value = Setup> {
     // Beyond 32 the slots are in the tree, and beyond 96 in its second segment.
     let count = prop_oneof![12 => 0..6_usize, 2 => 30..40_usize, 1 => 90..110_usize];
     let sources = count.prop_flat_map(move |count| vec(restless.clone(), count));
-    let limit = prop_oneof![Just(usize::MAX), 1..4_usize, 30..36_usize];
-    let room = prop_oneof![Just(usize::MAX), 1..4_usize];
+    let limit = prop_oneof![2 => Just(usize::MAX), 4 => 1..4_usize, 1 => 30..36_usize];
+    let room = prop_oneof![1 => Just(usize::MAX), 3 => 1..4_usize];
     (sources, limit, time(), time(), room).prop_map(
         |(sources, limit, timeout, source_timeout, room)| Setup {
             sources,
