@@ -364,3 +364,26 @@ fn list_that_polls_a_run_and_drops_another_disturbs_neither_its_own() {
     handles.iter().for_each(|handle| handle.answer(Ok(1)));
     assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 1)]);
 }
+
+/// A batch that panics when its list is asked for.
+struct Batch(Option<u32>);
+
+impl IntoIterator for Batch {
+    type Item = (u32, Source);
+    type IntoIter = std::option::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let id = self.0.expect("no list");
+        Some((id, ready(Ok(id)))).into_iter()
+    }
+}
+
+#[test]
+fn batch_that_panics_when_it_is_asked_for_its_list_leaves_no_gap() {
+    let batches = [Batch(Some(0)), Batch(None), Batch(Some(2))];
+    let mut task = Task::new(process_batch(batches));
+    assert_eq!(panic_of(|| task.settle()), "no list");
+    let outcomes = task.finish().unwrap();
+    let results = outcomes.into_iter().map(|batch| batch.unwrap().results);
+    assert_eq!(results.collect::<Vec<_>>(), [[(0, 0)], [(2, 2)]]);
+}

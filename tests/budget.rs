@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use common::{NEVER, Task, polls, ready, source, sources};
+use common::{Handle, NEVER, Task, alive, polls, ready, source, sources};
 use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
 
 /// More sources than one poll of a run may poll.
@@ -347,4 +347,17 @@ fn source_that_panics_in_a_sweep_costs_no_more_than_its_own_poll() {
     assert!(task.poll().is_pending());
     assert!(!handle.is_alive());
     assert_eq!(started.load(Ordering::Relaxed) - before, before);
+}
+
+#[test]
+fn restless_sources_that_one_poll_cannot_reach_do_not_keep_a_batch_from_its_end() {
+    let (handles, list) = sources(300);
+    handles.iter().for_each(Handle::never_rests);
+    let (deadline, timer) = source();
+    let run = process_batch([list]).batch_timeout(NEVER).expire_on(timer);
+    let mut task = Task::new(run);
+    assert!(task.poll().is_pending());
+    deadline.answer(Ok(0));
+    assert_eq!(task.finish().unwrap_err().reason, Reason::TimedOut);
+    assert_eq!(alive(&handles), 0);
 }

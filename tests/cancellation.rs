@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{NEVER, Task, alive, polls, source, sources};
+use common::{NEVER, Task, alive, panic_of, polls, source, sources};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
@@ -159,4 +159,34 @@ fn select_drops_the_sources_of_the_operation_that_lost() {
     winner.answer(Ok(0));
     task.finish();
     assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn signal_that_wakes_itself_while_it_is_polled_is_polled_again() {
+    let (handles, list) = sources(1);
+    let (cancel, signal) = source();
+    let cancels = cancel.clone();
+    cancel.on_poll(move |waker| {
+        if cancels.polls() == 1 {
+            waker.wake_by_ref();
+        } else {
+            cancels.answer_next(Ok(0));
+        }
+    });
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
+    assert_eq!(task.finish().unwrap_err().reason, Reason::Cancelled);
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn late_wake_of_a_signal_that_has_panicked_keeps_nobody_busy() {
+    let (handles, list) = sources(1);
+    let (cancel, signal) = source();
+    cancel.on_poll(|_| panic!("signal"));
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
+    assert_eq!(panic_of(|| task.settle()), "signal");
+    cancel.wake();
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(1));
+    assert_eq!(task.finish().unwrap().results, [(0, 1)]);
 }

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use async_channel::{TryRecvError, bounded, unbounded};
-use common::{Task, ready, source, sources};
+use common::{Task, alive, ready, source, sources};
 use futures_aggregate::{Reason, SourceError, Streamed, stream_results};
 
 #[test]
@@ -166,4 +166,42 @@ fn driver_lets_go_of_everything_it_holds_when_it_ends() {
     drop(task.finish());
     assert_eq!(task.wakers(), 0);
     assert_eq!(Arc::strong_count(&witness), 1);
+}
+
+/// More outcomes than one poll can hand over are in line when the time is up.
+#[test]
+fn outcomes_after_the_deadline_do_not_overtake_those_in_line() {
+    let (handle, last) = source();
+    let (deadline, timer) = source();
+    let mut list: Vec<_> = (0..1_600).map(|id| (id, ready(Ok(id)))).collect();
+    list.push((1_600, last));
+    let (sender, receiver) = async_channel::bounded(1_000);
+    let mut task = Task::new(stream_results(list, sender).expire_on(timer));
+    assert!(task.settle().is_pending());
+    let mut received: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
+    assert_eq!(received.len(), 1_000);
+    deadline.answer(Ok(0));
+    handle.answer(Ok(1_600));
+    assert_eq!(task.finish().unwrap().delivered, 1_601);
+    received.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+    let in_order: Vec<_> = (0..=1_600).map(|id| (id, Ok(id))).collect();
+    assert_eq!(received, in_order);
+}
+
+#[test]
+fn receiver_that_leaves_after_the_deadline_does_not_change_the_reason() {
+    let (handles, list) = sources(600);
+    let (deadline, timer) = source();
+    let (sender, receiver) = async_channel::unbounded();
+    let mut task = Task::new(stream_results(list, sender).expire_on(timer));
+    assert!(task.settle().is_pending());
+    deadline.answer(Ok(0));
+    handles.iter().for_each(|handle| handle.answer(Ok(1)));
+    assert!(task.poll().is_pending(), "too many for one poll");
+    drop(receiver);
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    let streamed = interrupted.partial;
+    let told = streamed.delivered + streamed.undelivered.len() + streamed.unfinished.len();
+    assert_eq!((told, alive(&handles)), (600, 0));
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{NEVER, Task, polls, sources};
+use common::{NEVER, Task, alive, polls, sources};
 use futures_aggregate::{fetch_and_aggregate, process_batch, stream_results};
 
 #[test]
@@ -75,4 +75,18 @@ fn sources_woken_by_other_threads_are_all_heard() {
             .sum();
         assert_eq!(answered, 130);
     }
+}
+
+#[test]
+fn source_that_wakes_itself_as_the_run_is_dropped_wakes_nobody() {
+    let (handles, list) = sources(2);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+    assert!(task.settle().is_pending());
+    for handle in &handles {
+        handle.keep_waker();
+        let woken = handle.clone();
+        handle.on_drop(move || woken.wake());
+    }
+    task.drop_future();
+    assert_eq!((task.wakes(), alive(&handles)), (0, 0));
 }

@@ -150,3 +150,6 @@ impl Deadlines {
 fn limit(duration: Duration) -> Option<Duration> {
     (duration < Duration::MAX).then_some(duration)
 }
+
+#[cfg(test)]
+mod tests;
