@@ -324,7 +324,7 @@ where
         self.sweep(budget, operation)?;
         // After a list has panicked, one poll does without it, so that one that panics again and
         // again holds up no deadline.
-        if !std::mem::take(&mut self.pulling) {
+        if !self.pulling {
             self.admit(budget, operation)?;
         }
         // It may be decided by the end of the list.
@@ -355,6 +355,7 @@ where
             self.concurrency = self.concurrency.saturating_add(1);
         }
 
+        self.pulling = false;
         let again = self.can_admit(operation)
             || self.late_left
             || operation.can_flush()
@@ -450,7 +451,8 @@ where
     /// Drops a list that says that it has come to its end, which needs neither budget nor room. A
     /// source that it has nevertheless is polled by the next sweep.
     fn end_list(&mut self) {
-        if self.sources.is_none() || not_started(self.sources.as_ref()).1 != Some(0) {
+        let is_asked = self.sources.is_some() && !self.pulling;
+        if !is_asked || not_started(self.sources.as_ref()).1 != Some(0) {
             return;
         }
         match self.pull() {
@@ -546,6 +548,7 @@ where
 
 /// How many sources are still to be started, as the list has it: one that panics when it is asked
 /// does not know.
+#[inline(never)]
 fn not_started(sources: Option<&impl Iterator>) -> (usize, Option<usize>) {
     sources.map_or((0, Some(0)), |sources| {
         let hint = Panics::default().catch(|| sources.size_hint());

@@ -132,6 +132,15 @@ fn list_that_panics_in_next_for_ever_holds_no_deadline_up() {
     assert_eq!(interrupted.reason, Reason::TimedOut);
     assert_eq!(interrupted.partial.results, [(0, 1)]);
 
+    // One that says that it is at its end is asked whether it is.
+    let (late, timer) = source();
+    let list = std::iter::from_fn(|| -> Option<(u32, Source)> { panic!("no sources") });
+    let run = fetch_and_aggregate(Claims(list, (0, Some(0))), NEVER).expire_on(timer);
+    let mut task = Task::new(run);
+    assert_eq!(panic_of(|| task.settle()), "no sources");
+    late.answer(Ok(0));
+    assert_eq!(task.finish().unwrap_err().reason, Reason::TimedOut);
+
     let mut only = Some(source().1);
     let list = std::iter::from_fn(|| Some((0, only.take().expect("no more sources"))));
     let observed = Cell::new(false);

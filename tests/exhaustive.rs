@@ -59,7 +59,9 @@ fn play_all<T>(
         at: usize::MAX,
     };
     let polls = operation(alone).polls;
-    for interference in INTERFERENCES {
+    let is_of_streams = |it: &Interference| *it == Interference::CloseReceiver;
+    let all = INTERFERENCES.into_iter();
+    for interference in all.filter(|it| !is_of_streams(it) || signals.contains(it)) {
         for at in 0..=polls {
             let case = Case {
                 interference,
@@ -71,7 +73,9 @@ fn play_all<T>(
                 !signals.contains(&interference) || matches!(played.fate, Fate::Resolved(_)),
                 "{case:?}: it goes on"
             );
-            runs += 1;
+            // It may have ended before it came to that.
+            let was_interfered_with = matches!(played.fate, Fate::Dropped) || played.polls > at;
+            runs += usize::from(was_interfered_with);
         }
     }
     runs
@@ -114,7 +118,7 @@ fn play_every_list<T>(
 fn every_fetch_ends_in_order_wherever_it_is_interfered_with() {
     let runs = play_every_list(3, &POLICIES, &SIGNALS, fetch);
     println!("{runs} runs of fetch_and_aggregate");
-    assert!(runs > 100_000);
+    assert!(runs > 80_000);
 }
 
 #[test]

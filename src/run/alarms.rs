@@ -259,4 +259,4 @@ pub(super) fn fire(start: Instant, end: Instant) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -83,14 +83,8 @@ impl Case<'_> {
             }
             Err(reason) => panic!("{self:?}: {reason}"),
         }
-        let panicked = came_to.errors.iter();
-        let panicked = panicked.filter(|(_, error)| error.is_panicked()).count();
-        if self.policy == Policy::CatchPanics {
-            assert!(
-                panicked >= panics.min(1) || self.panics_in_drop(),
-                "{self:?}"
-            );
-        }
+        let is_caught = self.policy == Policy::CatchPanics && !self.panics_in_drop();
+        assert!(!is_caught || panics == 0, "{self:?}: it panics");
     }
 
     /// Checks how a run of batches ended as a whole.

@@ -97,7 +97,7 @@ fn waker_that_panics_keeps_no_other_from_being_woken() {
 /// The timers of the process are shared by the tests, and so is the list.
 static ALONE: Mutex<()> = Mutex::new(());
 
-fn alone() -> MutexGuard<'static, ()> {
+pub(in crate::run) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -5,6 +5,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use crate::fetch_and_aggregate;
+use crate::run::alarms::tests::alone;
 use crate::run::clock;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -20,6 +21,7 @@ impl Drop for Alive<'_> {
 #[test]
 fn one_poll_stops_a_bounded_number_of_late_sources() {
     const COUNT: usize = 600;
+    let _alone = alone();
     let alive = Cell::new(COUNT);
     let hanging = |id| {
         let guard = Alive(&alive);

@@ -15,6 +15,7 @@ use super::schedule::{Case, From, Setup, Step, case};
 use super::source::{self, Answer, Handle};
 use super::{End, Model, State};
 use crate::SourceError;
+use crate::run::alarms::tests::alone;
 use crate::run::{alarms, clock};
 
 /// Polls that the task has been asked for.
@@ -276,6 +277,7 @@ fn polled_at_each_tick(steps: &[Step]) -> Vec<Step> {
 }
 
 fn compare(case: &Case, start: Start) {
+    let _alone = alone();
     let mut comparison = Comparison::new(&case.setup, start);
     for &step in &case.steps {
         comparison.step(step);
