@@ -27,7 +27,14 @@ const BATCH_POLICIES: [Policy; 8] = [
     Policy::BatchSucceeds,
 ];
 
-const INTERFERENCES: [Interference; 5] = [
+const INTERFERENCES: [Interference; 4] = [
+    Interference::Drop,
+    Interference::Cancel,
+    Interference::Expire,
+    Interference::Panic,
+];
+
+const INTERFERENCES_WITH_STREAMS: [Interference; 5] = [
     Interference::Drop,
     Interference::Cancel,
     Interference::Expire,
@@ -35,20 +42,20 @@ const INTERFERENCES: [Interference; 5] = [
     Interference::CloseReceiver,
 ];
 
-/// What must end a run, whatever it waits for.
-const SIGNALS: [Interference; 2] = [Interference::Cancel, Interference::Expire];
-const SIGNALS_OF_STREAMS: [Interference; 3] = [
-    Interference::Cancel,
-    Interference::Expire,
-    Interference::CloseReceiver,
-];
+/// Whether it must end a run, whatever that waits for.
+fn is_signal(interference: Interference) -> bool {
+    matches!(
+        interference,
+        Interference::Cancel | Interference::Expire | Interference::CloseReceiver
+    )
+}
 
 /// Plays a case without interference, and then with each before each of its polls. Returns how many
 /// runs that were.
 fn play_all<T>(
     scripts: &[Script],
     policy: Policy,
-    signals: &[Interference],
+    interferences: &[Interference],
     operation: fn(Case<'_>) -> Played<T>,
 ) -> usize {
     let mut runs = 1;
@@ -59,9 +66,7 @@ fn play_all<T>(
         at: usize::MAX,
     };
     let polls = operation(alone).polls;
-    let is_of_streams = |it: &Interference| *it == Interference::CloseReceiver;
-    let all = INTERFERENCES.into_iter();
-    for interference in all.filter(|it| !is_of_streams(it) || signals.contains(it)) {
+    for &interference in interferences {
         for at in 0..=polls {
             let case = Case {
                 interference,
@@ -70,7 +75,7 @@ fn play_all<T>(
             };
             let played = operation(case);
             assert!(
-                !signals.contains(&interference) || matches!(played.fate, Fate::Resolved(_)),
+                !is_signal(interference) || matches!(played.fate, Fate::Resolved(_)),
                 "{case:?}: it goes on"
             );
             // It may have ended before it came to that.
@@ -100,7 +105,7 @@ fn lists(sources: usize) -> Vec<Vec<Script>> {
 fn play_every_list<T>(
     most: usize,
     policies: &[Policy],
-    signals: &[Interference],
+    interferences: &[Interference],
     operation: fn(Case<'_>) -> Played<T>,
 ) -> usize {
     quiet_panics();
@@ -108,7 +113,7 @@ fn play_every_list<T>(
     lists
         .map(|list| {
             let each = policies.iter();
-            each.map(|&policy| play_all(&list, policy, signals, operation))
+            each.map(|&policy| play_all(&list, policy, interferences, operation))
                 .sum::<usize>()
         })
         .sum()
@@ -116,14 +121,14 @@ fn play_every_list<T>(
 
 #[test]
 fn every_fetch_ends_in_order_wherever_it_is_interfered_with() {
-    let runs = play_every_list(3, &POLICIES, &SIGNALS, fetch);
+    let runs = play_every_list(3, &POLICIES, &INTERFERENCES, fetch);
     println!("{runs} runs of fetch_and_aggregate");
     assert!(runs > 80_000);
 }
 
 #[test]
 fn every_batch_ends_in_order_wherever_it_is_interfered_with() {
-    let runs = play_every_list(2, &BATCH_POLICIES, &SIGNALS, process);
+    let runs = play_every_list(2, &BATCH_POLICIES, &INTERFERENCES, process);
     println!("{runs} runs of process_batch");
     assert!(runs > 10_000);
 }
@@ -131,7 +136,7 @@ fn every_batch_ends_in_order_wherever_it_is_interfered_with() {
 #[test]
 fn every_stream_ends_in_order_wherever_it_is_interfered_with() {
     let policies = [Policy::All, Policy::AtATime(1), Policy::CatchPanics];
-    let runs = play_every_list(3, &policies, &SIGNALS_OF_STREAMS, stream);
+    let runs = play_every_list(3, &policies, &INTERFERENCES_WITH_STREAMS, stream);
     println!("{runs} runs of stream_results");
     assert!(runs > 50_000);
 }

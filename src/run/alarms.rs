@@ -244,19 +244,5 @@ impl Wake for Fires {
     }
 }
 
-/// Wakes those who wait for a time from `start` to `end`, as if the timer had fired.
-#[cfg(test)]
-pub(super) fn fire(start: Instant, end: Instant) {
-    let mut list = lock();
-    let due = list.wakers.range((start, 0)..=(end, u64::MAX));
-    let due: Vec<_> = due.map(|(&key, _)| key).collect();
-    let due: Vec<_> = due
-        .iter()
-        .filter_map(|key| list.wakers.remove(key))
-        .collect();
-    drop(list);
-    wake_all(due);
-}
-
 #[cfg(test)]
 pub(super) mod tests;

@@ -1,10 +1,7 @@
 //! What threads share state by: that of the standard library, that of loom, which tries every order
 //! of what they do, or that of shuttle, which tries orders at random where there are too many.
 
-#[cfg(not(any(
-    all(test, futures_aggregate_loom),
-    all(test, futures_aggregate_shuttle)
-)))]
+#[cfg(not(all(test, any(futures_aggregate_loom, futures_aggregate_shuttle))))]
 pub(super) use std::sync::{
     Mutex, MutexGuard, OnceLock,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},

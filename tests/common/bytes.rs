@@ -5,6 +5,10 @@ use std::sync::Once;
 use super::case::{Case, Policy, fetch, process, stream};
 use super::script::{Interference, Script, quiet_panics};
 
+/// Which operation it is. The third is the fetch.
+const PROCESS: u8 = 1;
+const STREAM: u8 = 2;
+
 /// Plays the case that the bytes stand for, and checks what must hold after it.
 pub fn play(bytes: &[u8]) {
     static QUIET: Once = Once::new();
@@ -15,16 +19,17 @@ pub fn play(bytes: &[u8]) {
         head.get(place).copied().unwrap_or(0)
     });
     let scripts: Vec<_> = scripts.iter().take(100).map(|&byte| script(byte)).collect();
+    let operation = operation % 3;
     let case = Case {
         scripts: &scripts,
-        policy: self::policy(policy, operation % 3),
+        policy: self::policy(policy, operation),
         interference: self::interference(interference),
         at: usize::from(at),
     };
-    match operation % 3 {
-        0 => drop(fetch(case)),
-        1 => drop(process(case)),
-        _ => drop(stream(case)),
+    match operation {
+        PROCESS => drop(process(case)),
+        STREAM => drop(stream(case)),
+        _ => drop(fetch(case)),
     }
 }
 
@@ -48,8 +53,6 @@ fn script(byte: u8) -> Script {
 }
 
 fn policy(byte: u8, operation: u8) -> Policy {
-    const FETCH: u8 = 0;
-    const STREAM: u8 = 2;
     let number = 1 + usize::from(number(byte));
     match byte & 7 {
         0 => Policy::AtATime(number),
@@ -57,8 +60,8 @@ fn policy(byte: u8, operation: u8) -> Policy {
         2 if operation != STREAM => Policy::FailFast,
         3 if operation != STREAM => Policy::Quorum(number),
         4 if operation != STREAM => Policy::StopWhen(number),
-        5 if operation != STREAM && operation != FETCH => Policy::BatchFails,
-        6 if operation != STREAM && operation != FETCH => Policy::BatchSucceeds,
+        5 if operation == PROCESS => Policy::BatchFails,
+        6 if operation == PROCESS => Policy::BatchSucceeds,
         _ => Policy::All,
     }
 }

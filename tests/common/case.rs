@@ -1,6 +1,7 @@
 //! Runs of scripted sources, and what must hold after each of them.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 
 use async_channel::Receiver;
@@ -50,6 +51,20 @@ impl Case<'_> {
             Policy::AtATime(limit) => limit,
             _ => usize::MAX,
         }
+    }
+
+    /// Plays a run that nobody receives from.
+    fn play<F: Future>(self, run: F, world: &Rc<World>) -> Played<F::Output> {
+        self.play_with(run, world, |_| false)
+    }
+
+    fn play_with<F: Future>(
+        self,
+        run: F,
+        world: &Rc<World>,
+        outside: impl FnMut(Option<Interference>) -> bool,
+    ) -> Played<F::Output> {
+        play(run, world, self.interference, self.at, outside)
     }
 
     /// Checks how the run ended, by what it came to as a whole.
@@ -149,22 +164,15 @@ pub fn fetch(case: Case<'_>) -> Played<Fetched> {
         .cancel_on(world.source(CANCEL, Script::Waits))
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
-    let drive = |run| play(run, &world, case.interference, case.at, |_| false);
     let played = match case.policy {
-        Policy::All | Policy::AtATime(_) => drive(run),
-        Policy::FailFast => drive(run.fail_fast()),
-        Policy::Quorum(successes) => drive(run.quorum(successes)),
-        Policy::CatchPanics => drive(run.catch_panics()),
+        Policy::All | Policy::AtATime(_) => case.play(run, &world),
+        Policy::FailFast => case.play(run.fail_fast(), &world),
+        Policy::Quorum(successes) => case.play(run.quorum(successes), &world),
+        Policy::CatchPanics => case.play(run.catch_panics(), &world),
         Policy::BatchFails | Policy::BatchSucceeds => unreachable!("there are no batches"),
         Policy::StopWhen(answers) => {
             let enough = |so_far: &Ids| so_far.results.len() + so_far.errors.len() >= answers;
-            play(
-                run.stop_when(enough),
-                &world,
-                case.interference,
-                case.at,
-                |_| false,
-            )
+            case.play(run.stop_when(enough), &world)
         }
     };
     if let Fate::Resolved(result) = &played.fate {
@@ -185,17 +193,16 @@ pub fn process(case: Case<'_>) -> Played<Processed> {
         .cancel_on(world.source(CANCEL, Script::Waits))
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
-    let drive = |run| play(run, &world, case.interference, case.at, |_| false);
     let played = match case.policy {
-        Policy::All | Policy::AtATime(_) => drive(run),
-        Policy::FailFast => drive(run.batch_fail_fast()),
-        Policy::Quorum(successes) => drive(run.batch_quorum(successes)),
-        Policy::CatchPanics => drive(run.catch_panics()),
-        Policy::BatchFails => drive(run.batch_fail_fast().fail_fast()),
-        Policy::BatchSucceeds => drive(run.batch_fail_fast().quorum(1)),
+        Policy::All | Policy::AtATime(_) => case.play(run, &world),
+        Policy::FailFast => case.play(run.batch_fail_fast(), &world),
+        Policy::Quorum(successes) => case.play(run.batch_quorum(successes), &world),
+        Policy::CatchPanics => case.play(run.catch_panics(), &world),
+        Policy::BatchFails => case.play(run.batch_fail_fast().fail_fast(), &world),
+        Policy::BatchSucceeds => case.play(run.batch_fail_fast().quorum(1), &world),
         Policy::StopWhen(_) => {
             let run = run.stop_when(|so_far| so_far.iter().any(Option::is_some));
-            play(run, &world, case.interference, case.at, |_| false)
+            case.play(run, &world)
         }
     };
     if let Fate::Resolved(result) = &played.fate {
@@ -250,11 +257,8 @@ pub fn stream(case: Case<'_>) -> Played<Sent> {
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
     let played = match case.policy {
-        Policy::CatchPanics => {
-            let run = run.catch_panics();
-            play(run, &world, case.interference, case.at, outside)
-        }
-        _ => play(run, &world, case.interference, case.at, outside),
+        Policy::CatchPanics => case.play_with(run.catch_panics(), &world, outside),
+        _ => case.play_with(run, &world, outside),
     };
     while receive_one() {}
     if let Some(receiver) = receiver.take() {

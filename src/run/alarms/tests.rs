@@ -12,7 +12,7 @@ use super::{Alarm, Fires, List, State, lock, set_timer, start, wake_all};
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(Default)]
-struct Wakes(AtomicUsize);
+pub(in crate::run) struct Wakes(pub(in crate::run) AtomicUsize);
 
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
@@ -99,6 +99,12 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 pub(in crate::run) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Wakes those whose time has come by `now`, as a timer would. Only for who is alone.
+pub(in crate::run) fn wake_due(now: Instant) {
+    let due = lock().take_due(now);
+    wake_all(due);
 }
 
 /// Lets the timer fire that is set.

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
@@ -15,18 +15,8 @@ use super::schedule::{Case, From, Setup, Step, case};
 use super::source::{self, Answer, Handle};
 use super::{End, Model, State};
 use crate::SourceError;
-use crate::run::alarms::tests::alone;
-use crate::run::{alarms, clock};
-
-/// Polls that the task has been asked for.
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
+use crate::run::alarms::tests::{Wakes, alone, wake_due};
+use crate::run::clock;
 
 struct Comparison {
     model: Model,
@@ -39,13 +29,6 @@ struct Comparison {
     expire: Handle,
     began: Instant,
     is_over: bool,
-}
-
-/// A time that no other run of this process counts from, and that never comes.
-fn far_future() -> Instant {
-    static RUNS: AtomicU32 = AtomicU32::new(0);
-    let runs = 1 + RUNS.fetch_add(1, Ordering::Relaxed);
-    Instant::now() + 1000 * TICK * runs
 }
 
 impl Comparison {
@@ -72,7 +55,8 @@ impl Comparison {
             handles,
             cancel,
             expire,
-            began: far_future(),
+            // A time that never comes, so that no timer fires but when the schedule says so.
+            began: Instant::now() + 1000 * TICK,
             is_over: false,
         }
     }
@@ -93,7 +77,7 @@ impl Comparison {
             }
             Step::Wait(ticks) => {
                 self.model.now += ticks;
-                alarms::fire(self.began, self.now());
+                wake_due(self.now());
             }
             Step::Cancel => {
                 self.model.is_cancelled = true;
