@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shuttle::future::block_on;
 use shuttle::sync::Mutex;
-use shuttle::sync::atomic::{AtomicUsize, Ordering};
+use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use shuttle::thread;
 
 use crate::{Interrupted, Reason, fetch_and_aggregate, process_batch};
@@ -130,15 +130,18 @@ fn ids<T>(outcomes: &[(usize, T)]) -> Vec<usize> {
     ids
 }
 
-/// A task that does not come when it is woken.
+/// A task that only notes that it was woken, which nobody reads: it is one more place where another
+/// thread can come between.
 #[derive(Default)]
-struct Absent;
+struct Noted(AtomicBool);
 
-impl Wake for Absent {
-    fn wake(self: Arc<Self>) {}
+impl Wake for Noted {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
-fn is_ready<F: Future>(run: Pin<&mut F>, task: &Arc<Absent>) -> bool {
+fn is_ready<F: Future>(run: Pin<&mut F>, task: &Arc<Noted>) -> bool {
     let waker = Waker::from(Arc::clone(task));
     run.poll(&mut Context::from_waker(&waker)).is_ready()
 }
@@ -152,6 +155,19 @@ fn run_that_grows_and_finishes_hears_every_wake() {
         let aggregate = block_on(run).unwrap();
         assert_eq!(ids(&aggregate.results), Vec::from_iter(0..SOURCES));
         assert_eq!(race.alive(), 0);
+        join(threads);
+    });
+}
+
+/// All wakes come while the run waits or looks for who was woken.
+#[test]
+fn run_that_waits_hears_every_wake() {
+    check(|| {
+        let race = Race::new(SOURCES);
+        let mut run = Box::pin(fetch_and_aggregate(race.sources(), Duration::MAX));
+        assert!(!is_ready(run.as_mut(), &Arc::default()));
+        let threads = race.open_all();
+        assert_eq!(block_on(run).unwrap().results.len(), SOURCES);
         join(threads);
     });
 }
@@ -193,7 +209,7 @@ fn run_that_is_dropped_leaves_nothing_to_wake() {
         let run = fetch_and_aggregate(race.sources(), Duration::MAX).concurrency(LIMIT);
         let mut run = Box::pin(run);
         let threads = race.open_all();
-        let task = Arc::<Absent>::default();
+        let task = Arc::<Noted>::default();
         let _is_done = (0..2).any(|_| is_ready(run.as_mut(), &task));
         drop(run);
         assert_eq!(race.alive(), 0);

@@ -52,30 +52,32 @@ impl Check {
     ];
 
     /// Runs the check over the copy: all of it, or only the tests of this name. If it has not ended
-    /// when `patience` has, it has found something that never ends.
+    /// when `patience` has, it has found something that never ends. Compiling does not count, in
+    /// that nor in the time it took.
     pub(crate) fn run(
         self,
         copy: &Copy,
         test: &str,
         patience: Duration,
-    ) -> anyhow::Result<Verdict> {
+    ) -> anyhow::Result<(Verdict, Duration)> {
         let target = copy.root().with_file_name(self.to_string());
         let output = copy.root().with_file_name("output");
         let built = self
             .command(copy, &target, &output, &["--no-run"])?
             .wait()?;
         if !built.success() {
-            return Ok(Verdict::Broken(last_lines(&output)?));
+            return Ok((Verdict::Broken(last_lines(&output)?), Duration::ZERO));
         }
         let filter = if test.is_empty() { self.filter() } else { test };
         let mut child = self.command(copy, &target, &output, &["--no-fail-fast", "--", filter])?;
         let start = Instant::now();
         while start.elapsed() < patience {
             if let Some(status) = child.try_wait()? {
-                return Ok(match status.success() {
+                let verdict = match status.success() {
                     true => Verdict::Passed,
                     false => Verdict::Found(first_failure(&output)?),
-                });
+                };
+                return Ok((verdict, start.elapsed()));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -84,7 +86,7 @@ impl Check {
             .args(["-KILL", "--", &group])
             .status()?;
         child.wait()?;
-        Ok(Verdict::Hung)
+        Ok((Verdict::Hung, patience))
     }
 
     /// Starts the check, in a process group of its own, which can be killed as a whole.
@@ -96,31 +98,22 @@ impl Check {
         arguments: &[&str],
     ) -> anyhow::Result<Child> {
         let output = File::create(output)?;
-        let sanitize = || {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sanitize");
-            Command::new(script)
-        };
-        let cargo_test = |flags| {
-            let mut cargo = Command::new("cargo");
-            cargo.arg("test").env("RUSTFLAGS", flags);
-            cargo
-        };
         let mut command = match self {
-            Self::Suite | Self::Exhaustive => cargo_test(""),
-            Self::Model => {
-                let mut cargo = cargo_test("");
-                cargo.env("PROPTEST_CASES", "50000");
+            Self::LeakSanitizer | Self::AddressSanitizer | Self::ThreadSanitizer => {
+                Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../sanitize"))
+            }
+            _ => {
+                let mut cargo = Command::new("cargo");
+                cargo.arg("test").env("RUSTFLAGS", self.flags());
                 cargo
             }
-            Self::Loom => cargo_test("--cfg futures_aggregate_loom"),
-            Self::Shuttle => cargo_test("--cfg futures_aggregate_shuttle"),
-            Self::LeakSanitizer | Self::AddressSanitizer | Self::ThreadSanitizer => sanitize(),
         };
         let child = command
             .args(self.options())
             .args(arguments)
             .current_dir(copy.root())
             .env("CARGO_TARGET_DIR", target)
+            .env("PROPTEST_CASES", self.cases())
             .env("RUST_BACKTRACE", "0")
             .env_remove("RUSTUP_TOOLCHAIN")
             .process_group(0)
@@ -128,6 +121,22 @@ impl Check {
             .stderr(output)
             .spawn()?;
         Ok(child)
+    }
+
+    fn flags(self) -> &'static str {
+        match self {
+            Self::Loom => "--cfg futures_aggregate_loom",
+            Self::Shuttle => "--cfg futures_aggregate_shuttle",
+            _ => "",
+        }
+    }
+
+    /// Some faults are seen in few schedules.
+    fn cases(self) -> &'static str {
+        match self {
+            Self::Model => "50000",
+            _ => "256",
+        }
     }
 
     fn options(self) -> &'static [&'static str] {
@@ -179,27 +188,21 @@ impl fmt::Display for Verdict {
 /// What a sanitizer says, or else the first test that failed, or else the last line.
 fn first_failure(output: &Path) -> anyhow::Result<String> {
     let output = String::from_utf8_lossy(&fs::read(output)?).into_owned();
-    let is_report = |line: &&str| line.contains("Sanitizer:");
-    if let Some((_, report)) = output
-        .lines()
-        .find(is_report)
-        .and_then(|line| line.split_once(": "))
-    {
-        return Ok(report.to_owned());
-    }
-    let failed = |line: &str| {
-        Some(
-            line.strip_prefix("test ")?
-                .split_once(" ... FAILED")?
-                .0
-                .to_owned(),
-        )
-    };
+    let found = output.lines().find_map(report);
+    let found = found.or_else(|| output.lines().find_map(failed_test));
     let last = output.lines().last().unwrap_or_default();
-    Ok(output
-        .lines()
-        .find_map(failed)
-        .unwrap_or_else(|| last.to_owned()))
+    Ok(found.unwrap_or(last).to_owned())
+}
+
+fn report(line: &str) -> Option<&str> {
+    let is_report = line.contains("Sanitizer:");
+    line.split_once(": ")
+        .filter(|_| is_report)
+        .map(|(_, report)| report)
+}
+
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
 fn last_lines(output: &Path) -> anyhow::Result<String> {
