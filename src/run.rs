@@ -434,6 +434,7 @@ where
     }
 
     /// Puts a source into flight, and tells of it.
+    #[inline(always)]
     fn start(&mut self, id: K, source: F) -> usize {
         self.deadlines.note_start();
         let mut panics = Panics::default();
@@ -450,6 +451,7 @@ where
 
     /// Drops a list that says that it has come to its end, which needs neither budget nor room. A
     /// source that it has nevertheless is polled by the next sweep.
+    #[inline(never)]
     fn end_list(&mut self) {
         let is_asked = self.sources.is_some() && !self.pulling;
         if !is_asked || not_started(self.sources.as_ref()).1 != Some(0) {
