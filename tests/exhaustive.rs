@@ -1,9 +1,12 @@
-//! Every list of scripted sources up to a length, under every policy, in every operation, with every
-//! interference before every poll: no source and no waker outlives the run, and every source is
-//! accounted for.
+//! Every list of scripted sources up to a length, under every policy, with time and without, in every
+//! operation, with every interference before every poll: no source and no waker outlives the run, and
+//! every source is accounted for.
 
 mod common;
 
+use std::time::Duration;
+
+use common::NEVER;
 use common::case::{Case, Policy, fetch, process, stream};
 use common::script::{Fate, Interference, Played, Script, quiet_panics};
 
@@ -54,7 +57,7 @@ fn is_signal(interference: Interference) -> bool {
 /// runs that were.
 fn play_all<T>(
     scripts: &[Script],
-    policy: Policy,
+    (policy, source_timeout): (Policy, Duration),
     interferences: &[Interference],
     operation: fn(Case<'_>) -> Played<T>,
 ) -> usize {
@@ -62,6 +65,7 @@ fn play_all<T>(
     let alone = Case {
         scripts,
         policy,
+        source_timeout,
         interference: Interference::None,
         at: usize::MAX,
     };
@@ -112,8 +116,9 @@ fn play_every_list<T>(
     let lists = (0..=most).flat_map(lists);
     lists
         .map(|list| {
-            let each = policies.iter();
-            each.map(|&policy| play_all(&list, policy, interferences, operation))
+            let policies = policies.iter();
+            let each = policies.flat_map(|&policy| [NEVER, Duration::ZERO].map(|it| (policy, it)));
+            each.map(|limits| play_all(&list, limits, interferences, operation))
                 .sum::<usize>()
         })
         .sum()
@@ -123,7 +128,7 @@ fn play_every_list<T>(
 fn every_fetch_ends_in_order_wherever_it_is_interfered_with() {
     let runs = play_every_list(3, &POLICIES, &INTERFERENCES, fetch);
     println!("{runs} runs of fetch_and_aggregate");
-    assert!(runs > 80_000);
+    assert!(runs > 130_000);
 }
 
 #[test]
@@ -138,5 +143,5 @@ fn every_stream_ends_in_order_wherever_it_is_interfered_with() {
     let policies = [Policy::All, Policy::AtATime(1), Policy::CatchPanics];
     let runs = play_every_list(3, &policies, &INTERFERENCES_WITH_STREAMS, stream);
     println!("{runs} runs of stream_results");
-    assert!(runs > 50_000);
+    assert!(runs > 150_000);
 }

@@ -1,7 +1,9 @@
 //! Cases made of any bytes, for whoever makes up bytes at random.
 
 use std::sync::Once;
+use std::time::Duration;
 
+use super::NEVER;
 use super::case::{Case, Policy, fetch, process, stream};
 use super::script::{Interference, Script, quiet_panics};
 
@@ -23,6 +25,7 @@ pub fn play(bytes: &[u8]) {
     let case = Case {
         scripts: &scripts,
         policy: self::policy(policy, operation),
+        source_timeout: source_timeout(policy),
         interference: self::interference(interference),
         at: usize::from(at),
     };
@@ -64,6 +67,11 @@ fn policy(byte: u8, operation: u8) -> Policy {
         6 if operation == PROCESS => Policy::BatchSucceeds,
         _ => Policy::All,
     }
+}
+
+/// Of the one bit that says nothing of the policy.
+fn source_timeout(byte: u8) -> Duration {
+    if byte & 8 == 0 { NEVER } else { Duration::ZERO }
 }
 
 fn interference(byte: u8) -> Interference {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 use async_channel::Receiver;
 use futures_aggregate::{
@@ -41,6 +42,8 @@ pub type Sent = Result<Streamed<usize, usize, usize>, Interrupted<Streamed<usize
 pub struct Case<'a> {
     pub scripts: &'a [Script],
     pub policy: Policy,
+    /// What each source has: nothing, which is one poll, or as long as it takes.
+    pub source_timeout: Duration,
     pub interference: Interference,
     pub at: usize,
 }
@@ -80,9 +83,7 @@ impl Case<'_> {
                 };
                 assert!(enough || unfinished == 0, "{self:?}: not complete");
                 assert!(self.policy != Policy::FailFast || failed == 0, "{self:?}");
-                // A panic may have kept the end from being told before.
-                let is_cancelled = self.interference == Interference::Cancel && self.at < polls;
-                assert!(!is_cancelled || panics > 0, "{self:?}: it was cancelled");
+                self.check_not_cancelled(polls, panics);
             }
             Err(Reason::Cancelled) => assert_eq!(self.interference, Interference::Cancel),
             Err(Reason::TimedOut) => assert_eq!(self.interference, Interference::Expire),
@@ -102,15 +103,31 @@ impl Case<'_> {
         assert!(!is_caught || panics == 0, "{self:?}: it panics");
     }
 
+    /// Checks that a run which is complete was not told to stop before.
+    fn check_not_cancelled(self, polls: usize, panics: usize) {
+        // A panic may have kept the end from being told before.
+        let is_cancelled = self.interference == Interference::Cancel && self.at < polls;
+        assert!(!is_cancelled || panics > 0, "{self:?}: it was cancelled");
+    }
+
     /// Checks how a run of batches ended as a whole.
-    fn check_whole(self, end: Result<(), Reason>, batches: &Batches<usize, usize, usize>) {
+    fn check_whole(
+        self,
+        end: Result<(), Reason>,
+        batches: &Batches<usize, usize, usize>,
+        polls: usize,
+        panics: usize,
+    ) {
         let succeeded = batches.iter().filter(|batch| batch.is_ok()).count();
         match end {
-            Ok(()) => match self.policy {
-                Policy::BatchFails => assert_eq!(succeeded, batches.len(), "{self:?}"),
-                Policy::BatchSucceeds => assert!(succeeded > 0, "{self:?}"),
-                _ => {}
-            },
+            Ok(()) => {
+                match self.policy {
+                    Policy::BatchFails => assert_eq!(succeeded, batches.len(), "{self:?}"),
+                    Policy::BatchSucceeds => assert!(succeeded > 0, "{self:?}"),
+                    _ => {}
+                }
+                self.check_not_cancelled(polls, panics);
+            }
             Err(Reason::Cancelled) => assert_eq!(self.interference, Interference::Cancel),
             Err(Reason::TimedOut) => assert_eq!(self.interference, Interference::Expire),
             Err(Reason::SourceFailed) => {
@@ -138,6 +155,7 @@ impl Case<'_> {
             match error {
                 SourceError::Failed(value) => assert_eq!(id, value, "{self:?}"),
                 SourceError::Panicked(message) => assert!(message.contains("as the"), "{self:?}"),
+                SourceError::TimedOut => assert_ne!(self.source_timeout, NEVER, "{self:?}"),
                 error => panic!("{self:?}: {error:?}"),
             }
         }
@@ -161,6 +179,7 @@ pub fn fetch(case: Case<'_>) -> Played<Fetched> {
     let world = Rc::<World>::default();
     let run = fetch_and_aggregate(world.list(0, case.scripts), NEVER)
         .concurrency(case.limit())
+        .source_timeout(case.source_timeout)
         .cancel_on(world.source(CANCEL, Script::Waits))
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
@@ -190,6 +209,7 @@ pub fn process(case: Case<'_>) -> Played<Processed> {
     let run = process_batch(batches)
         .batch_timeout(NEVER)
         .source_concurrency(case.limit())
+        .source_timeout(case.source_timeout)
         .cancel_on(world.source(CANCEL, Script::Waits))
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
@@ -218,14 +238,16 @@ pub fn process(case: Case<'_>) -> Played<Processed> {
                     Policy::BatchFails | Policy::BatchSucceeds => Policy::FailFast,
                     policy => policy,
                 };
-                Case { policy, ..case }.check_end(batch_end, came_to, 0, 0);
+                // A batch may be over before the whole is cancelled.
+                let polls = 0;
+                Case { policy, ..case }.check_end(batch_end, came_to, polls, played.panics);
             }
             whole.results.extend(&came_to.results);
             whole.errors.extend(came_to.errors.iter().cloned());
             whole.unfinished.extend(&came_to.unfinished);
         }
         case.check_ids(&whole, 2 * count);
-        case.check_whole(end, batches);
+        case.check_whole(end, batches, played.polls, played.panics);
     }
     played
 }
@@ -253,6 +275,7 @@ pub fn stream(case: Case<'_>) -> Played<Sent> {
     };
     let run = stream_results(world.list(0, case.scripts), sender)
         .concurrency(case.limit())
+        .source_timeout(case.source_timeout)
         .cancel_on(world.source(CANCEL, Script::Waits))
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
