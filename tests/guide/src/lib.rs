@@ -1,0 +1,19 @@
+//! Runs the programs of the guide, which use more crates than the library has at hand.
+
+#[cfg(doctest)]
+mod programs {
+    #[doc = include_str!("../../../src/guide/from_go.md")]
+    mod from_go {}
+
+    #[doc = include_str!("../../../src/guide/from_join_set.md")]
+    mod from_join_set {}
+
+    #[doc = include_str!("../../../src/guide/from_buffer_unordered.md")]
+    mod from_buffer_unordered {}
+
+    #[doc = include_str!("../../../src/guide/recipes.md")]
+    mod recipes {}
+
+    #[doc = include_str!("../../../src/guide/dropping.md")]
+    mod dropping {}
+}
