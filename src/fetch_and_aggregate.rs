@@ -138,6 +138,30 @@ where
     /// # Panics
     ///
     /// If `limit` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::time::Duration;
+    /// use futures::future::ready;
+    /// use futures_aggregate::fetch_and_aggregate;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let made = Cell::new(0);
+    /// let endless = (0..).map(|id| {
+    ///     made.set(made.get() + 1);
+    ///     (id, ready(Ok::<_, ()>(id)))
+    /// });
+    /// let aggregate = fetch_and_aggregate(endless, Duration::from_secs(2))
+    ///     .concurrency(1)
+    ///     .quorum(3)
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(aggregate.results.len(), 3);
+    /// assert_eq!(made.get(), 3);          // no source was made that was not needed
+    /// # });
+    /// ```
     #[track_caller]
     pub fn concurrency(mut self, limit: usize) -> Self {
         self.run.set_concurrency(limit);
@@ -147,6 +171,27 @@ where
     /// Gives each source this much time from its own start; one that is late is listed as
     /// [`SourceError::TimedOut`] and disturbs no other. [`Duration::MAX`], the default, is no
     /// limit; [`Duration::ZERO`] gives each source one poll.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{SourceError, fetch_and_aggregate};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let sources = [
+    ///     ("fast", ready(Ok::<_, ()>(1)).left_future()),
+    ///     ("stuck", pending().right_future()),
+    /// ];
+    /// let aggregate = fetch_and_aggregate(sources, Duration::from_secs(60))
+    ///     .source_timeout(Duration::from_millis(5))
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(aggregate.results, [("fast", 1)]);
+    /// assert_eq!(aggregate.errors, [("stuck", SourceError::TimedOut)]);
+    /// # });
+    /// ```
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
         self.run.set_source_timeout(timeout);
         self
@@ -157,6 +202,26 @@ where
     /// Any future will do: a oneshot receiver, a channel's `recv`, a cancellation token's
     /// `cancelled_owned`, Ctrl-C. A signal that is already there at the first poll means that no
     /// source is polled. Called more than once, the first signal to complete counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::channel::oneshot;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{Reason, fetch_and_aggregate};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (cancel, cancelled) = oneshot::channel::<()>();
+    /// let sources = [("a", pending::<Result<(), ()>>())];
+    /// let run = fetch_and_aggregate(sources, Duration::from_secs(60)).cancel_on(cancelled);
+    ///
+    /// std::thread::spawn(move || cancel.send(()));
+    /// let interrupted = run.await.unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::Cancelled);
+    /// assert_eq!(interrupted.partial.unfinished, ["a"]);
+    /// # });
+    /// ```
     pub fn cancel_on<N: Future>(
         self,
         signal: N,
@@ -170,6 +235,25 @@ where
 
     /// Lets the run's time be up once `timer` completes, whatever its output, as well as after the
     /// timeout: for a timer of the caller's own, such as one of tokio, which tests can pause.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{Reason, fetch_and_aggregate};
+    /// use futures_timer::Delay;
+    ///
+    /// # futures::executor::block_on(async {
+    /// // With tokio: `tokio::time::sleep`.
+    /// let timer = Delay::new(Duration::from_millis(5));
+    /// let interrupted = fetch_and_aggregate([("a", pending::<Result<(), ()>>())], Duration::MAX)
+    ///     .expire_on(timer)
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::TimedOut);
+    /// # });
+    /// ```
     pub fn expire_on<N: Future>(
         self,
         timer: N,
@@ -183,6 +267,28 @@ where
 
     /// Ends the run at the first failure of a source, as [`Reason::SourceFailed`], with the error
     /// in the partial aggregate. A source that times out or panics has failed too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{Reason, SourceError, fetch_and_aggregate};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let sources = [
+    ///     ("slow", pending::<Result<u32, _>>().left_future()),
+    ///     ("broken", ready(Err("refused")).right_future()),
+    /// ];
+    /// let interrupted = fetch_and_aggregate(sources, Duration::from_secs(60))
+    ///     .fail_fast()
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::SourceFailed);
+    /// assert_eq!(interrupted.partial.errors, [("broken", SourceError::Failed("refused"))]);
+    /// assert_eq!(interrupted.partial.unfinished, ["slow"]);
+    /// # });
+    /// ```
     pub fn fail_fast(mut self) -> Self {
         self.collected.stop.set_fail_fast();
         self
@@ -198,6 +304,25 @@ where
     /// # Panics
     ///
     /// If `successes` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::fetch_and_aggregate;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let replicas = [
+    ///     ("a", ready(Ok::<_, ()>(7)).left_future()),
+    ///     ("b", pending().right_future()),
+    ///     ("c", ready(Ok(7)).left_future()),
+    /// ];
+    /// let aggregate = fetch_and_aggregate(replicas, Duration::from_secs(60)).quorum(2).await.unwrap();
+    /// assert_eq!(aggregate.results, [("a", 7), ("c", 7)]);
+    /// assert_eq!(aggregate.unfinished, ["b"]);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn quorum(mut self, successes: usize) -> Self {
         self.collected.stop.set_quorum(successes);
@@ -207,6 +332,26 @@ where
     /// Turns the panic of a source into [`SourceError::Panicked`]. Without it the panic unwinds to
     /// the caller. Panics of the caller's own closures and signals unwind in any case, and so does
     /// that of a source which is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_aggregate::{SourceError, fetch_and_aggregate};
+    ///
+    /// async fn parse(text: &str) -> Result<u32, ()> {
+    ///     Ok(text.parse().expect("a number"))
+    /// }
+    ///
+    /// # std::panic::set_hook(Box::new(|_| {}));
+    /// # futures::executor::block_on(async {
+    /// let sources = ["1", "two"].map(|text| (text, parse(text)));
+    /// let aggregate = fetch_and_aggregate(sources, Duration::from_secs(2)).catch_panics().await.unwrap();
+    /// assert_eq!(aggregate.results, [("1", 1)]);
+    /// assert!(matches!(&aggregate.errors[..], [("two", SourceError::Panicked(message))]
+    ///     if message.starts_with("a number")));
+    /// # });
+    /// ```
     pub fn catch_panics(mut self) -> Self {
         self.run.set_catch_panics();
         self
@@ -267,6 +412,31 @@ where
     /// # Panics
     ///
     /// If the operation has been polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::ready;
+    /// use futures_aggregate::{Event, fetch_and_aggregate};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (mut in_flight, mut most) = (0, 0);
+    /// let sources = (0..10).map(|id| (id, ready(Ok::<_, ()>(id))));
+    /// let aggregate = fetch_and_aggregate(sources, Duration::from_secs(2))
+    ///     .observe(|event| {
+    ///         match event {
+    ///             Event::Started { .. } => in_flight += 1,
+    ///             _ => in_flight -= 1,
+    ///         }
+    ///         most = most.max(in_flight);
+    ///     })
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(aggregate.results.len(), 10);
+    /// assert_eq!((in_flight, most), (0, 1));      // each was ready at once
+    /// # });
+    /// ```
     #[track_caller]
     pub fn observe<N>(
         self,

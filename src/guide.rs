@@ -6,6 +6,7 @@
 //! - [`recipes`]: retries, limits per host, spans, progress, paused time, parallelism, blocking work,
 //!   WebAssembly.
 //! - [`dropping`]: what stops when a future is dropped, and what does not.
+//! - [`unusual_input`]: what becomes of input that nobody means to give.
 //!
 //! Every program in it is run with the tests of this crate.
 
@@ -23,3 +24,6 @@ pub mod recipes {}
 
 #[doc = include_str!("guide/dropping.md")]
 pub mod dropping {}
+
+#[doc = include_str!("guide/unusual_input.md")]
+pub mod unusual_input {}

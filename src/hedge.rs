@@ -59,6 +59,11 @@ pub use budget::HedgeBudget;
 /// # Cancel safety
 ///
 /// Dropping the future drops every attempt at once.
+///
+/// # Fairness
+///
+/// An attempt that was woken is polled before another is made, so that an answer that is there
+/// when the delay is over is taken.
 #[track_caller]
 pub fn hedge<M, A, T, E>(delay: Duration, attempts: usize, make: M) -> Hedge<M, A, T, E>
 where
@@ -102,6 +107,21 @@ pin_project! {
 impl<M, A, T, E> Hedge<M, A, T, E> {
     /// Makes every attempt but the first only as far as `budget` allows. An attempt that it
     /// refuses is not made, nor are those after it; the hedge goes on with those it has.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::ready;
+    /// use futures_aggregate::{HedgeBudget, hedge};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let budget = HedgeBudget::new(2, 0.1);
+    /// let refused = |_attempt| ready(Err::<(), _>("refused"));
+    /// let failed = hedge(Duration::MAX, 3, refused).budget(&budget).await.unwrap_err();
+    /// assert!(failed.others.is_empty());      // one failure, and half of the tokens are gone
+    /// # });
+    /// ```
     pub fn budget(mut self, budget: &HedgeBudget) -> Self {
         if let Some(attempts) = self.run.sources_mut() {
             attempts.budget = Some(budget.clone());

@@ -39,6 +39,20 @@ pub struct Interrupted<P> {
 
 impl<P> Interrupted<P> {
     /// What the run had come to when it was stopped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{Interrupted, fetch_and_aggregate};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let run = fetch_and_aggregate([("a", pending::<Result<u32, ()>>())], Duration::ZERO);
+    /// let aggregate = run.await.unwrap_or_else(Interrupted::into_partial);
+    /// assert_eq!(aggregate.unfinished, ["a"]);
+    /// # });
+    /// ```
     pub fn into_partial(self) -> P {
         self.partial
     }

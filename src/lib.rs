@@ -1,14 +1,24 @@
 //! Ask many sources at once, under a deadline, and get back **everything that is known when time
 //! is up**: every result, every error, and the name of every source that did not answer.
 //!
-//! - [`fetch_and_aggregate`] waits for all sources and returns what they came to.
-//! - [`process_batch`] does so for several batches, each under a deadline of its own.
-//! - [`stream_results`] sends each outcome into a channel the moment it is there.
+//! A service that fans out to many sources has to stop waiting at some point, and whoever stops
+//! waiting must neither lose what is there nor leave anything behind. Channels and spawned tasks do both
+//! with ease: a receiver that leaves first leaves its senders blocked, and a timeout around a collected
+//! stream throws away all that had come. Here all sources live inside one future, so that dropping it is
+//! the end of every one of them, and each of them is accounted for.
 //!
-//! A *source* is a pair of an id and a future that resolves to a `Result`. All sources run
+//! # The three operations
+//!
+//! | operation | what it does | resolves to |
+//! |---|---|---|
+//! | [`fetch_and_aggregate`] | waits for all sources, under one deadline | an [`Aggregate`]: results, errors, unfinished |
+//! | [`process_batch`] | does so for several batches, each under a deadline of its own | one aggregate for each batch, in order |
+//! | [`stream_results`] | sends each outcome into a channel the moment it is there | what was delivered, and what could not be |
+//!
+//! A *source* is a pair of an id, of any type, and a future that resolves to a `Result`. All sources run
 //! concurrently in the task that polls the operation: nothing is spawned, nothing blocks, and any
-//! executor will do. When an operation resolves, no source exists any more; when it is dropped,
-//! every source in it is dropped with it.
+//! executor will do. When an operation resolves, no source exists any more; when it is dropped, every
+//! source in it is dropped with it.
 //!
 //! # Examples
 //!
@@ -39,90 +49,104 @@
 //! # });
 //! ```
 //!
-//! # Knowing when to stop
+//! # Which one do I want?
 //!
-//! By default a run waits for all sources, failures included. [`fail_fast`] ends it at the first
-//! failure, [`quorum`] as soon as enough have succeeded or too few are left, [`stop_when`] by a
-//! rule of your own. [`catch_panics`] makes a panic one more outcome. [`observe`] tells of every
-//! source that it was started, and of what became of it. [`hedge`] is a source that asks again
-//! before it has failed.
-//!
-//! [`fail_fast`]: FetchAndAggregate::fail_fast
-//! [`quorum`]: FetchAndAggregate::quorum
-//! [`stop_when`]: FetchAndAggregate::stop_when
-//! [`catch_panics`]: FetchAndAggregate::catch_panics
-//! [`observe`]: FetchAndAggregate::observe
-//!
-//! # Retries
-//!
-//! A source that is asked again when it fails is still one source, and the deadline of the run
-//! spans all its attempts. Build it with a crate for retries, such as
-//! [backon](https://docs.rs/backon):
-//!
-//! ```
-//! use std::time::Duration;
-//! use backon::{ExponentialBuilder, FuturesTimerSleeper, Retryable};
-//! use futures_aggregate::fetch_and_aggregate;
-//!
-//! # use std::cell::Cell;
-//! # let asked = Cell::new(0);
-//! # let asked = &asked;
-//! # let ask = |host: &'static str| async move {
-//! #     asked.set(asked.get() + 1);
-//! #     if asked.get() < 3 { Err("busy") } else { Ok(host.len()) }
-//! # };
-//! # futures::executor::block_on(async {
-//! let sources = ["a.example"].map(|host| {
-//!     let retried = (move || ask(host))
-//!         .retry(ExponentialBuilder::default().with_min_delay(Duration::from_millis(1)))
-//!         .sleep(FuturesTimerSleeper);
-//!     (host, async { retried.await })
-//! });
-//! let aggregate = fetch_and_aggregate(sources, Duration::from_secs(2)).await?;
-//! assert_eq!(aggregate.results, [("a.example", 9)]);
-//! # assert_eq!(asked.get(), 3);
-//! # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
-//! ```
-//!
-//! # Operations inside other combinators
-//!
-//! An operation is a plain future: spawn it, box it, select on it. The compiler has one limit:
-//! inside an `async` block that is spawned, an operation whose list *borrows* through a closure
-//! cannot be handed to `join` directly, because `join` stores the output by way of a projection
-//! that the check for `Send` does not see through. `async { operation.await }` can.
-//!
-//! # Unusual input
-//!
-//! | what the caller does | what happens |
+//! | I want | so |
 //! |---|---|
-//! | gives 0 where 1 is the least: a limit, a quorum, attempts, tokens | a panic at the line of the call, which says what would be right |
-//! | gives no time at all, [`Duration::ZERO`] | each source that the first poll can reach gets one poll; a source or a batch without time gets one; a hedge without delay starts every attempt at once |
-//! | gives more time than the clock can express, such as [`Duration::MAX`] | there is no limit, and no timer is set |
-//! | passes a list that lies about its size | every source is asked all the same; when the run is interrupted, those never started are named no further than the list claims, and a quorum believes the list |
-//! | a list that panics in `next` | the panic unwinds to the caller; what was started goes on, and the run pulls on; one that panics every time holds up neither a cancel nor a deadline |
-//! | a list that panics in `size_hint` | every source is asked all the same, as of a list that does not know its size; when the run is interrupted, the panic unwinds once, and sources never started are not named |
-//! | an endless list | under a limit it is pulled as far as the limit; without one each poll starts some hundred sources more, until the run is stopped |
-//! | a list that is not fused | it is not asked again after its end |
-//! | a list that wakes, answers, cancels, sends on the channel or drops the receiver in `next` | the same as if another thread did so: the next poll sees it |
-//! | sources that wake themselves for ever | each is polled once in a poll; cancelling and deadlines hold |
-//! | a receiver inside a source | the run ends when the source is dropped, and its outcome comes back |
-//! | a channel of capacity one | all outcomes go through, in their order |
-//! | a channel that is closed before the start | no source is polled |
-//! | a poll after completion | a panic that says so; [`is_terminated`] tells before |
-//! | a waker whose `clone`, `wake` or `drop` panics | the panic unwinds to whoever uses it, unless that is the thread of the timers; no outcome and no other wake is lost |
-//! | no thread can be started for the timers | each poll that has to wait for a deadline panics; no outcome is lost, and once the deadline has passed the next poll ends the run |
-//! | the process forks | timers have a thread, which a child does not have: if there was a deadline before the fork, none wakes a run in the child; each poll looks at the clock all the same, and [`expire_on`] takes any other timer |
+//! | all answers, or those that are there after two seconds | [`fetch_and_aggregate`] with [`Interrupted::into_partial`] |
+//! | all answers, or an error | [`fetch_and_aggregate`] with [`fail_fast`], and `?` |
+//! | the first answer | [`quorum(1)`][quorum] |
+//! | three answers out of five | [`quorum(3)`][quorum] |
+//! | as many as it takes until they add up | [`stop_when`] |
+//! | each answer as soon as it is there | [`stream_results`], and a task that reads the channel |
+//! | several questions at once, each answered or late by itself | [`process_batch`] |
+//! | no more than so many requests at a time | [`concurrency`] |
+//! | no more than so many for each host | [`process_batch`], a batch for each host, with [`source_concurrency`] |
+//! | one slow source to be given up, not all | [`source_timeout`] |
+//! | a slow source to be asked again elsewhere | [`hedge`] |
+//! | a source that fails to be asked again | retries within the source, see [the guide](guide::recipes#deadlines-that-span-retries) |
+//! | a source that panics to be one more error | [`catch_panics`] |
+//! | a progress bar, metrics, a trace | [`observe`] |
 //!
-//! [`Duration::MAX`]: std::time::Duration::MAX
-//! [`Duration::ZERO`]: std::time::Duration::ZERO
-//! [`is_terminated`]: futures::future::FusedFuture::is_terminated
-//! [`expire_on`]: FetchAndAggregate::expire_on
+//! # What to pass to `cancel_on`
+//!
+//! Any future. A run that is cancelled resolves to what it has; one that is dropped is just gone.
+//!
+//! | to cancel by | pass |
+//! |---|---|
+//! | the caller's own decision, or its end | the receiver of `futures::channel::oneshot::channel::<()>()`, with or without a `send` |
+//! | one decision for many runs | a clone of `futures::future::Shared`, made by `.shared()` of such a receiver |
+//! | a token of tokio's | `token.cancelled_owned()` of a `tokio_util::sync::CancellationToken` |
+//! | Ctrl-C | `tokio::signal::ctrl_c()`, or `recv` of a channel that a handler of `ctrlc` sends into |
+//! | a client that hangs up | whatever its connection has for that, such as `closed()` of its sender |
+//! | a channel that is closed | `async move { while receiver.recv().await.is_ok() {} }` |
+//! | a flag, or a condition | `listen()` of an `event_listener::Event` |
+//! | a time of your own | not this, but [`expire_on`], whose reason is [`Reason::TimedOut`] |
 //!
 //! # When not to use this
 //!
 //! - For two or three futures of different types: `join!` and `select!` are simpler.
-//! - For work that keeps the processor busy: sources share one task, and so one thread. Let each
-//!   source await a task of your executor that does the work.
+//! - For work that keeps the processor busy: sources share one task, and so one thread. Let each source
+//!   await a task of your executor that does the work, see [the guide](guide::recipes#parallelism).
+//! - For sources that come out of a stream: a list of sources is an iterator, which is never waited for.
+//! - For sources whose outcomes are needed in order as they come: they come in the order of completion.
+//!
+//! # How it compares
+//!
+//! | | here | [`FuturesUnordered`], [`buffer_unordered`] | [futures-concurrency] | [futures-buffered] | [`JoinSet`] |
+//! |---|---|---|---|---|---|
+//! | outcomes carry the name of their source | yes | by hand | by place, in `join` | by hand | by the task's id |
+//! | names those who did not answer | yes | by hand | by hand | by hand | by hand |
+//! | keeps what is there at a deadline | yes | by hand | by hand | by hand | by hand |
+//! | time for each source | yes, one timer for all | a timer for each | a timer for each | a timer for each | a timer for each |
+//! | limit on those in flight | yes | `buffer_unordered` | `limit` | yes | a semaphore |
+//! | quorum, fail-fast with what is there | yes | by hand | `race_ok`, `try_join` without it | `try_join_all` without it | by hand |
+//! | polls only what was woken | yes | yes | yes | yes | yes |
+//! | sources may borrow, or stay on a thread | yes | yes | yes | yes | no; `spawn_local` |
+//! | runs on all cores | no | no | no | no | yes |
+//! | executors | any | any | any | any | tokio |
+//! | ends at once when dropped | yes | yes | yes | yes | when each task is next scheduled |
+//! | more sources while it runs | by the iterator | `push` | `FutureGroup::insert` | `push` | `spawn` |
+//! | sources from a stream | no | yes | yes | yes | by hand |
+//! | outcomes in the order of the list | no; sort by id | `buffered` | `join` | `buffered_ordered` | `join_all` |
+//! | maps, filters, folds on the way | no | yes | yes | yes | no |
+//! | a few futures of different types | no | no | yes, tuples | no | no |
+//! | without `std` | no | yes | yes | yes | no |
+//! | `unsafe` code | none | yes | yes | yes | yes |
+//!
+//! What each costs, with figures, is in the
+//! [README](https://github.com/futures-aggregate/futures-aggregate#what-it-costs): for more than a few
+//! sources this crate is faster than the others at most kinds of work, and slower at some.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `wasm-bindgen`: clock and timers from JavaScript on `wasm32-unknown-unknown`, where they are
+//!   needed for any deadline. It changes nothing on other targets.
+//!
+//! # More
+//!
+//! - [The guide](guide): from Go, from `JoinSet`, from `buffer_unordered`; recipes; what dropping cannot
+//!   do; what becomes of unusual input.
+//! - [Examples](https://github.com/futures-aggregate/futures-aggregate/tree/main/examples): programs
+//!   with real clients, on several executors.
+//!
+//! [`fail_fast`]: FetchAndAggregate::fail_fast
+//! [quorum]: FetchAndAggregate::quorum
+//! [`stop_when`]: FetchAndAggregate::stop_when
+//! [`catch_panics`]: FetchAndAggregate::catch_panics
+//! [`observe`]: FetchAndAggregate::observe
+//! [`concurrency`]: FetchAndAggregate::concurrency
+//! [`source_concurrency`]: ProcessBatch::source_concurrency
+//! [`source_timeout`]: FetchAndAggregate::source_timeout
+//! [`expire_on`]: FetchAndAggregate::expire_on
+//! [`hedge`]: hedge()
+//! [`FuturesUnordered`]: https://docs.rs/futures/latest/futures/stream/struct.FuturesUnordered.html
+//! [`buffer_unordered`]: https://docs.rs/futures/latest/futures/stream/trait.StreamExt.html#method.buffer_unordered
+//! [futures-concurrency]: https://docs.rs/futures-concurrency
+//! [futures-buffered]: https://docs.rs/futures-buffered
+//! [`JoinSet`]: https://docs.rs/tokio/latest/tokio/task/struct.JoinSet.html
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -140,13 +164,18 @@ mod interrupted;
 
 mod run;
 
+pub mod parts;
+
+// The programs in it use more crates than this one has at hand: `tests/guide` runs them.
+#[cfg(all(doc, not(doctest)))]
+pub mod guide;
+
 pub use crate::aggregate::{Aggregate, Outcome, SourceError};
 pub use crate::event::Event;
 pub use crate::fetch_and_aggregate::{FetchAndAggregate, fetch_and_aggregate};
 pub use crate::hedge::{AttemptsFailed, Hedge, HedgeBudget, hedge};
 pub use crate::interrupted::{Interrupted, Reason};
 pub use crate::process_batch::{BatchOutcome, Batches, ProcessBatch, process_batch};
-pub use crate::run::{First, Hooks, Never, Observed, Ruled, Shared, Signals, Unobserved, Unruled};
 pub use crate::stream_results::{StreamResults, Streamed, stream_results};
 
 /// The README's examples, which run with the tests.

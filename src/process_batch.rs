@@ -89,6 +89,12 @@ pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregat
 ///
 /// Dropping the future drops every source of every batch at once, and what was fetched with them.
 /// To keep it, end the run by [`cancel_on`](ProcessBatch::cancel_on) instead.
+///
+/// # Fairness
+///
+/// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate): each poll polls the batches that
+/// have woken sources once, and those sources once, in no particular order. What one poll may do is
+/// bounded for all batches together, so that a busy one does not keep the others waiting for long.
 pub fn process_batch<B, L, K, F, T, E>(
     batches: B,
 ) -> ProcessBatch<B::IntoIter, L::IntoIter, K, F, T, E>
@@ -135,6 +141,19 @@ where
     /// # Panics
     ///
     /// If `limit` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::ready;
+    /// use futures_aggregate::process_batch;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let batches = (0..100).map(|batch| (0..10).map(move |id| (id, ready(Ok::<_, ()>(batch * id)))));
+    /// let outcomes = process_batch(batches).concurrency(4).await.unwrap();
+    /// assert_eq!(outcomes.len(), 100);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn concurrency(mut self, limit: usize) -> Self {
         self.run.set_concurrency(limit);
@@ -147,6 +166,21 @@ where
     /// # Panics
     ///
     /// If `limit` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::ready;
+    /// use futures_aggregate::process_batch;
+    ///
+    /// # futures::executor::block_on(async {
+    /// // One batch for each host: no more than two requests at a time for any of them.
+    /// let hosts = ["a.example", "b.example"];
+    /// let batches = hosts.map(|host| (0..10).map(move |page| ((host, page), ready(Ok::<_, ()>(page)))));
+    /// let outcomes = process_batch(batches).source_concurrency(2).await.unwrap();
+    /// assert_eq!(outcomes[1].as_ref().unwrap().results.len(), 10);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn source_concurrency(mut self, limit: usize) -> Self {
         check_concurrency(limit);
@@ -158,6 +192,26 @@ where
 
     /// Gives the whole this much time from the first poll. [`Duration::MAX`], the default, is no
     /// limit; [`Duration::ZERO`] gives one poll to every source that the first poll can reach.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{Reason, process_batch};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let quick = [("a", ready(Ok::<_, ()>(1)).left_future())];
+    /// let stuck = [("b", pending().right_future())];
+    /// let interrupted = process_batch([quick, stuck])
+    ///     .timeout(Duration::from_millis(5))
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::TimedOut);
+    /// assert_eq!(interrupted.partial[0].as_ref().unwrap().results, [("a", 1)]);
+    /// assert!(interrupted.partial[1].is_err());
+    /// # });
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.run.set_timeout(timeout);
         self
@@ -165,6 +219,25 @@ where
 
     /// Gives each batch this much time from its own start, 5 seconds by default.
     /// [`Duration::MAX`] is no limit; [`Duration::ZERO`] gives each batch one poll.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{Reason, process_batch};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let quick = [("a", ready(Ok::<_, ()>(1)).left_future())];
+    /// let stuck = [("b", pending().right_future())];
+    /// let outcomes = process_batch([quick, stuck])
+    ///     .batch_timeout(Duration::from_millis(5))
+    ///     .await
+    ///     .unwrap();
+    /// assert!(outcomes[0].is_ok());
+    /// assert_eq!(outcomes[1].as_ref().unwrap_err().reason, Reason::TimedOut);
+    /// # });
+    /// ```
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
         self.run.set_source_timeout(timeout);
         self
@@ -176,6 +249,27 @@ where
     ///
     /// If the task is polled so late that a batch's time and that of its sources are up at once,
     /// the sources are listed as late.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{SourceError, process_batch};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let batch = [
+    ///     ("a", ready(Ok::<_, ()>(1)).left_future()),
+    ///     ("b", pending().right_future()),
+    /// ];
+    /// let outcomes = process_batch([batch])
+    ///     .source_timeout(Duration::from_millis(5))
+    ///     .await
+    ///     .unwrap();
+    /// let aggregate = outcomes[0].as_ref().unwrap();
+    /// assert_eq!(aggregate.errors, [("b", SourceError::TimedOut)]);
+    /// # });
+    /// ```
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
         if let Some(batches) = self.run.sources_mut() {
             batches.source_timeout = timeout;
@@ -187,6 +281,26 @@ where
     ///
     /// A signal that is already there at the first poll means that no source is polled. Called
     /// more than once, the first signal to complete counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::channel::oneshot;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{Reason, process_batch};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (cancel, cancelled) = oneshot::channel::<()>();
+    /// let batches = [[("a", pending::<Result<(), ()>>())], [("b", pending())]];
+    /// let run = process_batch(batches).cancel_on(cancelled);
+    ///
+    /// std::thread::spawn(move || cancel.send(()));
+    /// let interrupted = run.await.unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::Cancelled);
+    /// let second = interrupted.partial[1].as_ref().unwrap_err();
+    /// assert_eq!(second.partial.unfinished, ["b"]);
+    /// # });
+    /// ```
     pub fn cancel_on<M: Future>(
         self,
         signal: M,
@@ -200,6 +314,26 @@ where
 
     /// Lets the time of the whole be up once `timer` completes, whatever its output: for a timer
     /// of the caller's own, such as one of tokio, which tests can pause.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{Reason, process_batch};
+    /// use futures_timer::Delay;
+    ///
+    /// # futures::executor::block_on(async {
+    /// // With tokio: `tokio::time::sleep`.
+    /// let timer = Delay::new(Duration::from_millis(5));
+    /// let interrupted = process_batch([[("a", pending::<Result<(), ()>>())]])
+    ///     .batch_timeout(Duration::MAX)
+    ///     .expire_on(timer)
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::TimedOut);
+    /// # });
+    /// ```
     pub fn expire_on<M: Future>(
         self,
         timer: M,
@@ -214,6 +348,28 @@ where
     /// Ends the whole at the first batch that fails, which is one that was interrupted, as
     /// [`Reason::SourceFailed`]. Errors within a batch are none of its own, unless
     /// [`batch_fail_fast`](Self::batch_fail_fast) makes them so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{Reason, process_batch};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let good = [("a", ready(Ok::<u32, _>(1)).left_future())];
+    /// let bad = [("b", ready(Err("refused")).left_future())];
+    /// let slow = [("c", pending().right_future())];
+    /// let interrupted = process_batch([good, bad, slow])
+    ///     .batch_fail_fast()          // a batch fails with its first source,
+    ///     .fail_fast()                // and the whole with its first batch
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::SourceFailed);
+    /// assert_eq!(interrupted.partial[0].as_ref().unwrap().results, [("a", 1)]);
+    /// assert_eq!(interrupted.partial[2].as_ref().unwrap_err().partial.unfinished, ["c"]);
+    /// # });
+    /// ```
     pub fn fail_fast(mut self) -> Self {
         self.outcomes.stop.set_fail_fast();
         self
@@ -226,6 +382,21 @@ where
     /// # Panics
     ///
     /// If `successes` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{Reason, process_batch};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let one = [("a", ready(Ok::<_, ()>(1)).left_future())];
+    /// let other = [("b", pending().right_future())];
+    /// let outcomes = process_batch([one, other]).quorum(1).await.unwrap();
+    /// assert_eq!(outcomes[0].as_ref().unwrap().results, [("a", 1)]);
+    /// assert_eq!(outcomes[1].as_ref().unwrap_err().reason, Reason::NotNeeded);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn quorum(mut self, successes: usize) -> Self {
         self.outcomes.stop.set_quorum(successes);
@@ -234,6 +405,21 @@ where
 
     /// Ends each batch at the first failure of a source in it, as [`Reason::SourceFailed`]. The
     /// other batches go on, unless there is [`fail_fast`](Self::fail_fast) too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{Reason, process_batch};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let bad = vec![("a", pending().left_future()), ("b", ready(Err("refused")).right_future())];
+    /// let good = vec![("c", ready(Ok(1)).right_future())];
+    /// let outcomes = process_batch([bad, good]).batch_fail_fast().await.unwrap();
+    /// assert_eq!(outcomes[0].as_ref().unwrap_err().reason, Reason::SourceFailed);
+    /// assert_eq!(outcomes[1].as_ref().unwrap().results, [("c", 1)]);
+    /// # });
+    /// ```
     pub fn batch_fail_fast(mut self) -> Self {
         if let Some(batches) = self.run.sources_mut() {
             batches.stop.set_fail_fast();
@@ -247,6 +433,25 @@ where
     /// # Panics
     ///
     /// If `successes` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::process_batch;
+    ///
+    /// # futures::executor::block_on(async {
+    /// // Any replica will do for each of the questions.
+    /// let replicas = || [
+    ///     ("near", pending().left_future()),
+    ///     ("far", ready(Ok::<_, ()>(7)).right_future()),
+    /// ];
+    /// let outcomes = process_batch([replicas(), replicas()]).batch_quorum(1).await.unwrap();
+    /// for outcome in outcomes {
+    ///     assert_eq!(outcome.unwrap().results, [("far", 7)]);
+    /// }
+    /// # });
+    /// ```
     #[track_caller]
     pub fn batch_quorum(mut self, successes: usize) -> Self {
         if let Some(batches) = self.run.sources_mut() {
@@ -259,6 +464,26 @@ where
     /// [`SourceError::Panicked`](crate::SourceError::Panicked). Without it the panic unwinds to the
     /// caller. Panics of the caller's own closures and signals unwind in any case, and so does that
     /// of a source which is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::process_batch;
+    ///
+    /// async fn parse(text: &str) -> Result<u32, ()> {
+    ///     Ok(text.parse().expect("a number"))
+    /// }
+    ///
+    /// # std::panic::set_hook(Box::new(|_| {}));
+    /// # futures::executor::block_on(async {
+    /// let lines = [["1", "two"], ["3", "4"]];
+    /// let batches = lines.map(|line| line.map(|text| (text, parse(text))));
+    /// let outcomes = process_batch(batches).catch_panics().await.unwrap();
+    /// let first = outcomes[0].as_ref().unwrap();
+    /// assert_eq!(first.results, [("1", 1)]);
+    /// assert!(first.errors[0].1.is_panicked());
+    /// # });
+    /// ```
     pub fn catch_panics(mut self) -> Self {
         if let Some(batches) = self.run.sources_mut() {
             batches.catches_panics = true;
@@ -278,6 +503,26 @@ where
     /// # Panics
     ///
     /// If the operation has been polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::ready;
+    /// use futures_aggregate::process_batch;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let batches = (0..10).map(|batch| [(batch, ready(Ok::<_, ()>(batch * 10)))]);
+    /// let outcomes = process_batch(batches)
+    ///     .concurrency(1)
+    ///     .stop_when(|so_far| {
+    ///         let done = so_far.iter().flatten().flatten();
+    ///         done.flat_map(|batch| &batch.results).any(|&(_, value)| value >= 30)
+    ///     })
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 4);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn stop_when<M>(
         self,
@@ -306,6 +551,28 @@ where
     /// # Panics
     ///
     /// If the operation has been polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::ready;
+    /// use futures_aggregate::{Event, process_batch};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let mut failed = Vec::new();
+    /// let batches = [[("a", ready(Ok(1)))], [("b", ready(Err("refused")))]];
+    /// let outcomes = process_batch(batches)
+    ///     .observe(|event| {
+    ///         if let Event::Finished { id, result: Err(error) } = event {
+    ///             failed.push(format!("{id}: {error}"));
+    ///         }
+    ///     })
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(outcomes.len(), 2);
+    /// assert_eq!(failed, ["b: refused"]);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn observe<M>(
         self,

@@ -157,6 +157,25 @@ where
     /// # Panics
     ///
     /// If `limit` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::{join, ready};
+    /// use futures_aggregate::stream_results;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (sender, receiver) = async_channel::bounded(1);
+    /// let sources = (0..).map(|id| (id, ready(Ok::<_, ()>(id))));     // endless
+    /// let driver = stream_results(sources, sender).concurrency(8);
+    /// let take_three = async move { [receiver.recv().await, receiver.recv().await, receiver.recv().await] };
+    ///
+    /// let (interrupted, received) = join(driver, take_three).await;
+    /// assert!(received.iter().all(Result::is_ok));
+    /// // What waited for the receiver comes back, and no more was asked than the limit allows.
+    /// assert!(interrupted.unwrap_err().partial.undelivered.len() <= 8);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn concurrency(mut self, limit: usize) -> Self {
         self.run.set_concurrency(limit);
@@ -166,6 +185,26 @@ where
     /// Gives the whole this much time from the first poll, the receiver's included.
     /// [`Duration::MAX`], the default, is no limit; [`Duration::ZERO`] gives one poll to every
     /// source that the first poll can reach.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{Reason, stream_results};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (sender, receiver) = async_channel::bounded(1);
+    /// let sources = [("a", pending::<Result<(), ()>>())];
+    /// let interrupted = stream_results(sources, sender)
+    ///     .timeout(Duration::from_millis(5))
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::TimedOut);
+    /// assert_eq!(interrupted.partial.unfinished, ["a"]);
+    /// assert!(receiver.is_closed());
+    /// # });
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.run.set_timeout(timeout);
         self
@@ -174,6 +213,25 @@ where
     /// Gives each source this much time from its own start; the outcome of one that is late is
     /// [`SourceError::TimedOut`], and it disturbs no other. [`Duration::MAX`], the default, is no
     /// limit; [`Duration::ZERO`] gives each source one poll.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{SourceError, stream_results};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (sender, receiver) = async_channel::bounded(1);
+    /// let sources = [("a", pending::<Result<(), ()>>())];
+    /// let streamed = stream_results(sources, sender)
+    ///     .source_timeout(Duration::from_millis(5))
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(streamed.delivered, 1);
+    /// assert_eq!(receiver.recv().await.unwrap(), ("a", Err(SourceError::TimedOut)));
+    /// # });
+    /// ```
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
         self.run.set_source_timeout(timeout);
         self
@@ -183,6 +241,25 @@ where
     ///
     /// A signal that is already there at the first poll means that no source is polled. Called
     /// more than once, the first signal to complete counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::channel::oneshot;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{Reason, stream_results};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (sender, _receiver) = async_channel::bounded(1);
+    /// let (cancel, cancelled) = oneshot::channel::<()>();
+    /// let sources = [("a", pending::<Result<(), ()>>())];
+    /// let driver = stream_results(sources, sender).cancel_on(cancelled);
+    ///
+    /// std::thread::spawn(move || cancel.send(()));
+    /// let interrupted = driver.await.unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::Cancelled);
+    /// # });
+    /// ```
     pub fn cancel_on<N: Future>(
         self,
         signal: N,
@@ -198,6 +275,24 @@ where
 
     /// Lets the run's time be up once `timer` completes, whatever its output: for a timer of the
     /// caller's own, such as one of tokio, which tests can pause.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::pending;
+    /// use futures_aggregate::{Reason, stream_results};
+    /// use futures_timer::Delay;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (sender, _receiver) = async_channel::bounded(1);
+    /// // With tokio: `tokio::time::sleep`.
+    /// let timer = Delay::new(Duration::from_millis(5));
+    /// let sources = [("a", pending::<Result<(), ()>>())];
+    /// let interrupted = stream_results(sources, sender).expire_on(timer).await.unwrap_err();
+    /// assert_eq!(interrupted.reason, Reason::TimedOut);
+    /// # });
+    /// ```
     pub fn expire_on<N: Future>(
         self,
         timer: N,
@@ -214,6 +309,26 @@ where
     /// Turns the panic of a source into [`SourceError::Panicked`]. Without it the panic unwinds to
     /// the caller. Panics of the caller's own closures and signals unwind in any case, and so does
     /// that of a source which is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::stream_results;
+    ///
+    /// async fn parse(text: &str) -> Result<u32, ()> {
+    ///     Ok(text.parse().expect("a number"))
+    /// }
+    ///
+    /// # std::panic::set_hook(Box::new(|_| {}));
+    /// # futures::executor::block_on(async {
+    /// let (sender, receiver) = async_channel::unbounded();
+    /// let driver = stream_results(["two"].map(|text| (text, parse(text))), sender).catch_panics();
+    /// assert_eq!(driver.await.unwrap().delivered, 1);
+    /// let (id, outcome) = receiver.recv().await.unwrap();
+    /// assert_eq!(id, "two");
+    /// assert!(outcome.unwrap_err().is_panicked());
+    /// # });
+    /// ```
     pub fn catch_panics(mut self) -> Self {
         self.run.set_catch_panics();
         self
@@ -232,6 +347,24 @@ where
     /// # Panics
     ///
     /// If the operation has been polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::future::ready;
+    /// use futures_aggregate::{Event, stream_results};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (sender, _receiver) = async_channel::unbounded();
+    /// let mut answers = 0;
+    /// let sources = (0..3).map(|id| (id, ready(Ok::<_, ()>(id))));
+    /// let driver = stream_results(sources, sender).observe(|event| {
+    ///     answers += u32::from(matches!(event, Event::Finished { .. }));
+    /// });
+    /// assert_eq!(driver.await.unwrap().delivered, 3);
+    /// assert_eq!(answers, 3);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn observe<N>(
         self,

@@ -82,6 +82,15 @@ impl HedgeBudget {
     }
 
     /// Whether another attempt may be made now: whether more than half of the tokens are there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::HedgeBudget;
+    ///
+    /// let budget = HedgeBudget::new(10, 0.1);
+    /// assert!(budget.allows());
+    /// ```
     pub fn allows(&self) -> bool {
         self.shared.left.load(Ordering::Relaxed) * 2 > self.shared.most
     }
