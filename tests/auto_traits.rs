@@ -11,9 +11,10 @@ use std::time::Duration;
 use common::{NEVER, Task};
 use futures::executor::{ThreadPool, block_on};
 use futures::future::FusedFuture;
+use futures_aggregate::parts::{First, Never, Signals};
 use futures_aggregate::{
-    Aggregate, FetchAndAggregate, First, Interrupted, Never, Outcome, ProcessBatch, Reason,
-    Signals, SourceError, Streamed, fetch_and_aggregate, process_batch, stream_results,
+    Aggregate, FetchAndAggregate, Interrupted, Outcome, ProcessBatch, Reason, SourceError,
+    Streamed, fetch_and_aggregate, process_batch, stream_results,
 };
 
 fn spawnable<F: Future + FusedFuture + Send + 'static>(future: F) -> F {
