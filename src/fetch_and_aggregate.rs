@@ -1,8 +1,9 @@
 //! Asks every source and waits for all of them, under one deadline.
 
+mod collected;
+
 use std::fmt;
 use std::future::Future;
-use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,10 +13,10 @@ use pin_project_lite::pin_project;
 
 use crate::interrupted::resolve;
 use crate::run::{
-    Budget, Decide, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ruled, Run,
-    Signals, Stop,
+    Budget, Decide, First, Follow, Hooks, Observe, Observed, Panics, Ruled, Run, Signals, Stop,
 };
-use crate::{Aggregate, Event, Interrupted, Outcome, Reason, SourceError};
+use crate::{Aggregate, Event, Interrupted, Reason};
+use collected::Collected;
 
 /// Asks every source at once and resolves to what all of them came to.
 ///
@@ -59,18 +60,18 @@ use crate::{Aggregate, Event, Interrupted, Outcome, Reason, SourceError};
 /// # Errors
 ///
 /// [`Reason::TimedOut`] and [`Reason::Cancelled`], and the reasons of the policies that were asked
-/// for: [`Reason::SourceFailed`], [`Reason::QuorumUnreachable`]. Without such a policy a source that
-/// fails is no error of the whole.
+/// for: [`Reason::SourceFailed`], [`Reason::QuorumUnreachable`]. Without such a policy a source
+/// that fails is no error of the whole.
 ///
 /// # Panics
 ///
 /// Polling panics if a source does, unless there is
 /// [`catch_panics`](FetchAndAggregate::catch_panics). The source is gone then and is listed as
-/// [`SourceError::Panicked`]; the future can be polled on for the other sources, or dropped.
-/// Polling after completion panics.
+/// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled on for the
+/// other sources, or dropped. Polling after completion panics.
 ///
-/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot be
-/// started. No outcome is lost by that, and every later poll still looks at the deadline.
+/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot
+/// be started. No outcome is lost by that, and every later poll still looks at the deadline.
 ///
 /// # Cancel safety
 ///
@@ -169,8 +170,8 @@ where
     }
 
     /// Gives each source this much time from its own start; one that is late is listed as
-    /// [`SourceError::TimedOut`] and disturbs no other. [`Duration::MAX`], the default, is no
-    /// limit; [`Duration::ZERO`] gives each source one poll.
+    /// [`SourceError::TimedOut`](crate::SourceError::TimedOut) and disturbs no other.
+    /// [`Duration::MAX`], the default, is no limit; [`Duration::ZERO`] gives each source one poll.
     ///
     /// # Examples
     ///
@@ -318,7 +319,8 @@ where
     ///     ("b", pending().right_future()),
     ///     ("c", ready(Ok(7)).left_future()),
     /// ];
-    /// let aggregate = fetch_and_aggregate(replicas, Duration::from_secs(60)).quorum(2).await.unwrap();
+    /// let run = fetch_and_aggregate(replicas, Duration::from_secs(60)).quorum(2);
+    /// let aggregate = run.await.unwrap();
     /// assert_eq!(aggregate.results, [("a", 7), ("c", 7)]);
     /// assert_eq!(aggregate.unfinished, ["b"]);
     /// # });
@@ -329,9 +331,9 @@ where
         self
     }
 
-    /// Turns the panic of a source into [`SourceError::Panicked`]. Without it the panic unwinds to
-    /// the caller. Panics of the caller's own closures and signals unwind in any case, and so does
-    /// that of a source which is dropped.
+    /// Turns the panic of a source into [`SourceError::Panicked`](crate::SourceError::Panicked).
+    /// Without it the panic unwinds to the caller. Panics of the caller's own closures and signals
+    /// unwind in any case, and so does that of a source which is dropped.
     ///
     /// # Examples
     ///
@@ -346,7 +348,8 @@ where
     /// # std::panic::set_hook(Box::new(|_| {}));
     /// # futures::executor::block_on(async {
     /// let sources = ["1", "two"].map(|text| (text, parse(text)));
-    /// let aggregate = fetch_and_aggregate(sources, Duration::from_secs(2)).catch_panics().await.unwrap();
+    /// let run = fetch_and_aggregate(sources, Duration::from_secs(2)).catch_panics();
+    /// let aggregate = run.await.unwrap();
     /// assert_eq!(aggregate.results, [("1", 1)]);
     /// assert!(matches!(&aggregate.errors[..], [("two", SourceError::Panicked(message))]
     ///     if message.starts_with("a number")));
@@ -527,79 +530,5 @@ where
             .field("results", &self.collected.aggregate.results.len())
             .field("errors", &self.collected.aggregate.errors.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// The aggregate so far, and when it is enough.
-struct Collected<K, T, E> {
-    aggregate: Aggregate<K, T, E>,
-    stop: Stop,
-}
-
-impl<K, T, E> Collected<K, T, E> {
-    fn record(
-        &mut self,
-        (id, result): Outcome<K, T, E>,
-        hooks: &mut impl Observe<K, T, E>,
-        panics: &mut Panics,
-    ) {
-        panics.catch(|| hooks.finished(&id, result.as_ref()));
-        self.aggregate.record((id, result));
-    }
-}
-
-impl<K, F, T, E, H> Operation<K, F, H> for Collected<K, T, E>
-where
-    F: Future<Output = Result<T, E>>,
-    H: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
-{
-    type Output = Result<T, E>;
-    type Rest = ();
-
-    fn expect(&mut self, sources: usize) {
-        if !self.stop.may_be_early() {
-            self.aggregate.reserve(sources);
-        }
-    }
-
-    fn poll_source(
-        &mut self,
-        source: Pin<&mut F>,
-        cx: &mut Context<'_>,
-        _: &mut Budget,
-    ) -> Poll<Self::Output> {
-        source.poll(cx)
-    }
-
-    fn stop(&mut self, _: Pin<&mut F>, _: Reason, _: &mut Panics) {}
-
-    fn finished(
-        &mut self,
-        id: K,
-        output: Self::Output,
-        hooks: &mut H,
-        panics: &mut Panics,
-    ) -> ControlFlow<End> {
-        self.record((id, output.map_err(SourceError::Failed)), hooks, panics);
-        ControlFlow::Continue(())
-    }
-
-    fn timed_out(&mut self, id: K, (): (), hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
-        self.record((id, Err(SourceError::TimedOut)), hooks, panics);
-        ControlFlow::Continue(())
-    }
-
-    fn panicked(&mut self, id: K, message: String, hooks: &mut H, panics: &mut Panics) {
-        self.record((id, Err(SourceError::Panicked(message))), hooks, panics);
-    }
-
-    fn unfinished(&mut self, id: K, (): ()) {
-        self.aggregate.unfinished.push(id);
-    }
-
-    fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
-        let (succeeded, failed) = (self.aggregate.results.len(), self.aggregate.errors.len());
-        let is_enough = || hooks.is_enough(&self.aggregate);
-        self.stop.verdict(succeeded, failed, most_left, is_enough)
     }
 }

@@ -3,8 +3,8 @@
 //! - [`from_go`]: contexts, `errgroup`, wait groups and channels, each beside its counterpart.
 //! - [`from_join_set`]: for those who spawn their sources on tokio.
 //! - [`from_buffer_unordered`]: for those who drive a stream of futures.
-//! - [`recipes`]: retries, limits per host, spans, progress, paused time, parallelism, blocking work,
-//!   WebAssembly.
+//! - [`recipes`]: retries, limits per host, spans, progress, paused time, parallelism, blocking
+//!   work, WebAssembly.
 //! - [`dropping`]: what stops when a future is dropped, and what does not.
 //! - [`unusual_input`]: what becomes of input that nobody means to give.
 //!

@@ -2,10 +2,10 @@
 //! is up**: every result, every error, and the name of every source that did not answer.
 //!
 //! A service that fans out to many sources has to stop waiting at some point, and whoever stops
-//! waiting must neither lose what is there nor leave anything behind. Channels and spawned tasks do both
-//! with ease: a receiver that leaves first leaves its senders blocked, and a timeout around a collected
-//! stream throws away all that had come. Here all sources live inside one future, so that dropping it is
-//! the end of every one of them, and each of them is accounted for.
+//! waiting must neither lose what is there nor leave anything behind. Channels and spawned tasks do
+//! both with ease: a receiver that leaves first leaves its senders blocked, and a timeout around a
+//! collected stream throws away all that had come. Here all sources live inside one future, so that
+//! dropping it is the end of every one of them, and each of them is accounted for.
 //!
 //! # The three operations
 //!
@@ -15,10 +15,10 @@
 //! | [`process_batch`] | does so for several batches, each under a deadline of its own | one aggregate for each batch, in order |
 //! | [`stream_results`] | sends each outcome into a channel the moment it is there | what was delivered, and what could not be |
 //!
-//! A *source* is a pair of an id, of any type, and a future that resolves to a `Result`. All sources run
-//! concurrently in the task that polls the operation: nothing is spawned, nothing blocks, and any
-//! executor will do. When an operation resolves, no source exists any more; when it is dropped, every
-//! source in it is dropped with it.
+//! A *source* is a pair of an id, of any type, and a future that resolves to a `Result`. All
+//! sources run concurrently in the task that polls the operation: nothing is spawned, nothing
+//! blocks, and any executor will do. When an operation resolves, no source exists any more; when it
+//! is dropped, every source in it is dropped with it.
 //!
 //! # Examples
 //!
@@ -86,10 +86,13 @@
 //! # When not to use this
 //!
 //! - For two or three futures of different types: `join!` and `select!` are simpler.
-//! - For work that keeps the processor busy: sources share one task, and so one thread. Let each source
-//!   await a task of your executor that does the work, see [the guide](guide::recipes#parallelism).
-//! - For sources that come out of a stream: a list of sources is an iterator, which is never waited for.
-//! - For sources whose outcomes are needed in order as they come: they come in the order of completion.
+//! - For work that keeps the processor busy: sources share one task, and so one thread. Let each
+//!   source await a task of your executor that does the work, see [the
+//!   guide](guide::recipes#parallelism).
+//! - For sources that come out of a stream: a list of sources is an iterator, which is never waited
+//!   for.
+//! - For sources whose outcomes are needed in order as they come: they come in the order of
+//!   completion.
 //!
 //! # How it compares
 //!
@@ -115,8 +118,8 @@
 //! | `unsafe` code | none | yes | yes | yes | yes |
 //!
 //! What each costs, with figures, is in the
-//! [README](https://github.com/futures-aggregate/futures-aggregate#what-it-costs): for more than a few
-//! sources this crate is faster than the others at most kinds of work, and slower at some.
+//! [README](https://github.com/futures-aggregate/futures-aggregate#what-it-costs): for more than a
+//! few sources this crate is faster than the others at most kinds of work, and slower at some.
 //!
 //! # Features
 //!
@@ -127,10 +130,10 @@
 //!
 //! # More
 //!
-//! - [The guide](guide): from Go, from `JoinSet`, from `buffer_unordered`; recipes; what dropping cannot
-//!   do; what becomes of unusual input.
-//! - [Examples](https://github.com/futures-aggregate/futures-aggregate/tree/main/examples): programs
-//!   with real clients, on several executors.
+//! - [The guide](guide): from Go, from `JoinSet`, from `buffer_unordered`; recipes; what dropping
+//!   cannot do; what becomes of unusual input.
+//! - [Examples](https://github.com/futures-aggregate/futures-aggregate/tree/main/examples):
+//!   programs with real clients, on several executors.
 //!
 //! [`fail_fast`]: FetchAndAggregate::fail_fast
 //! [quorum]: FetchAndAggregate::quorum

@@ -1,7 +1,7 @@
 //! The types that builder methods put into the type of an operation.
 //!
-//! Nobody has to make one. They are public so that the type of an operation can be written down, for
-//! instance where it is a field of a struct:
+//! Nobody has to make one. They are public so that the type of an operation can be written down,
+//! for instance where it is a field of a struct:
 //!
 //! ```
 //! use futures::channel::oneshot::Receiver;

@@ -1,8 +1,10 @@
 //! Asks batches of sources, all of them concurrently, each under a deadline of its own.
 
+mod numbered;
+mod outcomes;
+
 use std::fmt;
 use std::future::Future;
-use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,10 +15,12 @@ use pin_project_lite::pin_project;
 use crate::fetch_and_aggregate::FetchAndAggregate;
 use crate::interrupted::resolve;
 use crate::run::{
-    Budget, Decide, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ruled, Run,
-    Shared, Signals, Stop, Unobserved, check_concurrency,
+    Budget, Decide, First, Follow, Hooks, Observe, Observed, Ruled, Run, Shared, Signals,
+    Unobserved, check_concurrency,
 };
-use crate::{Aggregate, Event, Interrupted, Reason};
+use crate::{Aggregate, Event, Interrupted};
+use numbered::Numbered;
+use outcomes::Outcomes;
 
 /// How long a batch may take unless [`ProcessBatch::batch_timeout`] says otherwise.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,20 +74,22 @@ pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregat
 ///
 /// # Errors
 ///
-/// [`Reason::TimedOut`] and [`Reason::Cancelled`], where the whole has a
+/// [`Reason::TimedOut`](crate::Reason::TimedOut) and
+/// [`Reason::Cancelled`](crate::Reason::Cancelled), where the whole has a
 /// [`timeout`](ProcessBatch::timeout) or a signal, and the reasons of the policies that were asked
-/// for: [`Reason::SourceFailed`], [`Reason::QuorumUnreachable`]. Without such a policy what happens
-/// within a batch is that batch's outcome and no error of the whole.
+/// for: [`Reason::SourceFailed`](crate::Reason::SourceFailed),
+/// [`Reason::QuorumUnreachable`](crate::Reason::QuorumUnreachable). Without such a policy what
+/// happens within a batch is that batch's outcome and no error of the whole.
 ///
 /// # Panics
 ///
-/// Polling panics if a source does, unless there is
-/// [`catch_panics`](ProcessBatch::catch_panics). The source is gone then and is listed in its batch as
+/// Polling panics if a source does, unless there is [`catch_panics`](ProcessBatch::catch_panics).
+/// The source is gone then and is listed in its batch as
 /// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled on for the
 /// other sources, those of the same batch included. Polling after completion panics.
 ///
-/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot be
-/// started. No outcome is lost by that, and every later poll still looks at the deadline.
+/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot
+/// be started. No outcome is lost by that, and every later poll still looks at the deadline.
 ///
 /// # Cancel safety
 ///
@@ -149,7 +155,8 @@ where
     /// use futures_aggregate::process_batch;
     ///
     /// # futures::executor::block_on(async {
-    /// let batches = (0..100).map(|batch| (0..10).map(move |id| (id, ready(Ok::<_, ()>(batch * id)))));
+    /// let sources = |batch| (0..10).map(move |id| (id, ready(Ok::<_, ()>(batch * id))));
+    /// let batches = (0..100).map(sources);
     /// let outcomes = process_batch(batches).concurrency(4).await.unwrap();
     /// assert_eq!(outcomes.len(), 100);
     /// # });
@@ -175,8 +182,8 @@ where
     ///
     /// # futures::executor::block_on(async {
     /// // One batch for each host: no more than two requests at a time for any of them.
-    /// let hosts = ["a.example", "b.example"];
-    /// let batches = hosts.map(|host| (0..10).map(move |page| ((host, page), ready(Ok::<_, ()>(page)))));
+    /// let pages = |host| (0..10).map(move |page| ((host, page), ready(Ok::<_, ()>(page))));
+    /// let batches = ["a.example", "b.example"].map(pages);
     /// let outcomes = process_batch(batches).source_concurrency(2).await.unwrap();
     /// assert_eq!(outcomes[1].as_ref().unwrap().results.len(), 10);
     /// # });
@@ -277,7 +284,8 @@ where
         self
     }
 
-    /// Interrupts the whole as [`Reason::Cancelled`] once `signal` completes, whatever its output.
+    /// Interrupts the whole as [`Reason::Cancelled`](crate::Reason::Cancelled) once `signal`
+    /// completes, whatever its output.
     ///
     /// A signal that is already there at the first poll means that no source is polled. Called
     /// more than once, the first signal to complete counts.
@@ -346,8 +354,8 @@ where
     }
 
     /// Ends the whole at the first batch that fails, which is one that was interrupted, as
-    /// [`Reason::SourceFailed`]. Errors within a batch are none of its own, unless
-    /// [`batch_fail_fast`](Self::batch_fail_fast) makes them so.
+    /// [`Reason::SourceFailed`](crate::Reason::SourceFailed). Errors within a batch are none of its
+    /// own, unless [`batch_fail_fast`](Self::batch_fail_fast) makes them so.
     ///
     /// # Examples
     ///
@@ -376,8 +384,9 @@ where
     }
 
     /// Ends the whole with `Ok` as soon as `successes` batches have succeeded, and as
-    /// [`Reason::QuorumUnreachable`] as soon as too few are left. Batches that are not over by then
-    /// are interrupted as [`Reason::NotNeeded`].
+    /// [`Reason::QuorumUnreachable`](crate::Reason::QuorumUnreachable) as soon as too few are left.
+    /// Batches that are not over by then are interrupted as
+    /// [`Reason::NotNeeded`](crate::Reason::NotNeeded).
     ///
     /// # Panics
     ///
@@ -403,8 +412,9 @@ where
         self
     }
 
-    /// Ends each batch at the first failure of a source in it, as [`Reason::SourceFailed`]. The
-    /// other batches go on, unless there is [`fail_fast`](Self::fail_fast) too.
+    /// Ends each batch at the first failure of a source in it, as
+    /// [`Reason::SourceFailed`](crate::Reason::SourceFailed). The other batches go on, unless there
+    /// is [`fail_fast`](Self::fail_fast) too.
     ///
     /// # Examples
     ///
@@ -428,7 +438,7 @@ where
     }
 
     /// Ends each batch with `Ok` as soon as `successes` of its sources have succeeded, and as
-    /// [`Reason::QuorumUnreachable`] as soon as too few are left.
+    /// [`Reason::QuorumUnreachable`](crate::Reason::QuorumUnreachable) as soon as too few are left.
     ///
     /// # Panics
     ///
@@ -498,7 +508,8 @@ where
 {
     /// Ends the whole with `Ok` as soon as `rule` says that the outcomes so far are enough. It is
     /// asked after each batch that is over, with every outcome so far at the place of its batch.
-    /// Batches that are not over by then are interrupted as [`Reason::NotNeeded`].
+    /// Batches that are not over by then are interrupted as
+    /// [`Reason::NotNeeded`](crate::Reason::NotNeeded).
     ///
     /// # Panics
     ///
@@ -633,196 +644,5 @@ where
         f.debug_struct("ProcessBatch")
             .field("in_flight", &self.run.in_flight())
             .finish_non_exhaustive()
-    }
-}
-
-/// Turns batches into runs, each with its number.
-struct Numbered<B, N> {
-    batches: B,
-    next: usize,
-    source_concurrency: usize,
-    source_timeout: Duration,
-    stop: Stop,
-    catches_panics: bool,
-    hooks: N,
-}
-
-impl<B> Numbered<B, Hooks> {
-    fn new(batches: B) -> Self {
-        Self {
-            batches,
-            next: 0,
-            source_concurrency: usize::MAX,
-            source_timeout: Duration::MAX,
-            stop: Stop::default(),
-            catches_panics: false,
-            hooks: Hooks::none(),
-        }
-    }
-}
-
-impl<B, O> Numbered<B, Hooks<O>> {
-    fn observe<T, E, M>(self, observer: M) -> Numbered<B, Hooks<Shared<Observed<O, M, T, E>>>> {
-        Numbered {
-            batches: self.batches,
-            next: self.next,
-            source_concurrency: self.source_concurrency,
-            source_timeout: self.source_timeout,
-            stop: self.stop,
-            catches_panics: self.catches_panics,
-            hooks: self.hooks.observe(observer).share(),
-        }
-    }
-}
-
-impl<B, L, K, F, T, E, N> Iterator for Numbered<B, N>
-where
-    B: Iterator<Item = L>,
-    L: IntoIterator<Item = (K, F)>,
-    F: Future<Output = Result<T, E>>,
-    N: Follow<K> + Clone,
-{
-    type Item = (usize, Batch<L::IntoIter, K, F, T, E, N>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let sources = self.batches.next()?.into_iter();
-        let number = self.next;
-        self.next += 1;
-        let mut batch = FetchAndAggregate::new(sources, Duration::MAX, self.hooks.clone())
-            .concurrency(self.source_concurrency)
-            .source_timeout(self.source_timeout)
-            .stop(self.stop);
-        if self.catches_panics {
-            batch = batch.catch_panics();
-        }
-        Some((number, batch))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.batches.size_hint()
-    }
-}
-
-/// The outcomes of the batches that are over, at their numbers, and when they are enough.
-struct Outcomes<K, T, E> {
-    batches: Vec<Option<BatchOutcome<K, T, E>>>,
-    succeeded: usize,
-    failed: usize,
-    stop: Stop,
-    /// Whether the time of the whole is up.
-    line_drawn: bool,
-    /// Whether a batch was interrupted by that.
-    cut_short: bool,
-}
-
-impl<K, T, E> Outcomes<K, T, E> {
-    fn new() -> Self {
-        Self {
-            batches: Vec::new(),
-            succeeded: 0,
-            failed: 0,
-            stop: Stop::default(),
-            line_drawn: false,
-            cut_short: false,
-        }
-    }
-
-    fn set(&mut self, number: usize, outcome: BatchOutcome<K, T, E>) {
-        match &outcome {
-            Ok(_) => self.succeeded += 1,
-            Err(interrupted) if self.line_drawn && interrupted.reason == Reason::TimedOut => {
-                self.cut_short = true;
-            }
-            Err(_) => self.failed += 1,
-        }
-        if self.batches.len() <= number {
-            self.batches.resize_with(number + 1, || None);
-        }
-        self.batches[number] = Some(outcome);
-    }
-
-    /// All of them. None is missing, as every batch that was pulled is over.
-    fn take(&mut self) -> Batches<K, T, E> {
-        let batches = std::mem::take(&mut self.batches);
-        batches.into_iter().flatten().collect()
-    }
-}
-
-impl<I, K, F, T, E, N, H> Operation<usize, Batch<I, K, F, T, E, N>, H> for Outcomes<K, T, E>
-where
-    I: Iterator<Item = (K, F)>,
-    F: Future<Output = Result<T, E>>,
-    N: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
-    H: Decide<[Option<BatchOutcome<K, T, E>>]>,
-{
-    type Output = BatchOutcome<K, T, E>;
-    type Rest = BatchOutcome<K, T, E>;
-
-    const SOURCES_ARE_RUNS: bool = true;
-
-    fn close(&mut self, batch: Pin<&mut Batch<I, K, F, T, E, N>>) {
-        batch.expire();
-    }
-
-    fn draw_line(&mut self) {
-        self.line_drawn = true;
-    }
-
-    fn is_cut_short(&self) -> bool {
-        self.cut_short
-    }
-
-    fn poll_source(
-        &mut self,
-        batch: Pin<&mut Batch<I, K, F, T, E, N>>,
-        cx: &mut Context<'_>,
-        budget: &mut Budget,
-    ) -> Poll<Self::Output> {
-        batch.poll_within(cx, budget)
-    }
-
-    fn stop(
-        &mut self,
-        batch: Pin<&mut Batch<I, K, F, T, E, N>>,
-        reason: Reason,
-        panics: &mut Panics,
-    ) -> Self::Rest {
-        batch.interrupt(reason, panics)
-    }
-
-    fn finished(
-        &mut self,
-        number: usize,
-        outcome: Self::Output,
-        _: &mut H,
-        _: &mut Panics,
-    ) -> ControlFlow<End> {
-        self.set(number, outcome);
-        ControlFlow::Continue(())
-    }
-
-    fn timed_out(
-        &mut self,
-        number: usize,
-        rest: Self::Rest,
-        _: &mut H,
-        _: &mut Panics,
-    ) -> ControlFlow<End> {
-        self.set(number, rest);
-        ControlFlow::Continue(())
-    }
-
-    fn panicked(&mut self, _: usize, _: String, _: &mut H, _: &mut Panics) {}
-
-    fn unfinished(&mut self, number: usize, rest: Self::Rest) {
-        self.set(number, rest);
-    }
-
-    fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
-        // A batch that the deadline has cut off has not failed, and decides nothing.
-        let most_left = || if self.cut_short { None } else { most_left() };
-        let is_enough = || hooks.is_enough(&self.batches);
-        self.stop
-            .verdict(self.succeeded, self.failed, most_left, is_enough)
     }
 }

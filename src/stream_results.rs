@@ -1,11 +1,11 @@
 //! Asks every source and hands each outcome to a channel the moment it is there.
 
 mod delivery;
+mod stream;
 
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,11 +15,10 @@ use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use crate::interrupted::resolve;
-use crate::run::{
-    Budget, End, First, Follow, Hooks, Observe, Observed, Operation, Panics, Ready, Run, Signals,
-};
-use crate::{Event, Interrupted, Outcome, Reason, SourceError};
-use delivery::{Deliver, Gone, delivery};
+use crate::run::{Budget, First, Follow, Hooks, Observe, Observed, Run, Signals};
+use crate::{Event, Interrupted, Outcome};
+use delivery::{Deliver, delivery};
+use stream::Stream;
 
 /// What a run of [`stream_results`] came to, besides what it delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -86,7 +85,9 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 ///
 /// # Errors
 ///
-/// [`Reason::ReceiverClosed`], [`Reason::Cancelled`], and [`Reason::TimedOut`] where there is a
+/// [`Reason::ReceiverClosed`](crate::Reason::ReceiverClosed),
+/// [`Reason::Cancelled`](crate::Reason::Cancelled), and
+/// [`Reason::TimedOut`](crate::Reason::TimedOut) where there is a
 /// [`timeout`](StreamResults::timeout). A source that fails is no error of the whole.
 ///
 /// When the run is interrupted, the outcomes in line are given back. So is the one whose send
@@ -95,13 +96,13 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 ///
 /// # Panics
 ///
-/// Polling panics if a source does, unless there is
-/// [`catch_panics`](StreamResults::catch_panics). The source is gone then, and its outcome, which goes to the
-/// receiver, is [`SourceError::Panicked`]; the future can be polled on for the other sources, or
-/// dropped. Polling after completion panics.
+/// Polling panics if a source does, unless there is [`catch_panics`](StreamResults::catch_panics).
+/// The source is gone then, and its outcome, which goes to the receiver, is
+/// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled on for the
+/// other sources, or dropped. Polling after completion panics.
 ///
-/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot be
-/// started. No outcome is lost by that, and every later poll still looks at the deadline.
+/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot
+/// be started. No outcome is lost by that, and every later poll still looks at the deadline.
 ///
 /// # Cancel safety
 ///
@@ -168,9 +169,9 @@ where
     /// let (sender, receiver) = async_channel::bounded(1);
     /// let sources = (0..).map(|id| (id, ready(Ok::<_, ()>(id))));     // endless
     /// let driver = stream_results(sources, sender).concurrency(8);
-    /// let take_three = async move { [receiver.recv().await, receiver.recv().await, receiver.recv().await] };
+    /// let take_two = async move { [receiver.recv().await, receiver.recv().await] };
     ///
-    /// let (interrupted, received) = join(driver, take_three).await;
+    /// let (interrupted, received) = join(driver, take_two).await;
     /// assert!(received.iter().all(Result::is_ok));
     /// // What waited for the receiver comes back, and no more was asked than the limit allows.
     /// assert!(interrupted.unwrap_err().partial.undelivered.len() <= 8);
@@ -211,8 +212,8 @@ where
     }
 
     /// Gives each source this much time from its own start; the outcome of one that is late is
-    /// [`SourceError::TimedOut`], and it disturbs no other. [`Duration::MAX`], the default, is no
-    /// limit; [`Duration::ZERO`] gives each source one poll.
+    /// [`SourceError::TimedOut`](crate::SourceError::TimedOut), and it disturbs no other.
+    /// [`Duration::MAX`], the default, is no limit; [`Duration::ZERO`] gives each source one poll.
     ///
     /// # Examples
     ///
@@ -237,7 +238,8 @@ where
         self
     }
 
-    /// Interrupts the run as [`Reason::Cancelled`] once `signal` completes, whatever its output.
+    /// Interrupts the run as [`Reason::Cancelled`](crate::Reason::Cancelled) once `signal`
+    /// completes, whatever its output.
     ///
     /// A signal that is already there at the first poll means that no source is polled. Called
     /// more than once, the first signal to complete counts.
@@ -306,9 +308,9 @@ where
         }
     }
 
-    /// Turns the panic of a source into [`SourceError::Panicked`]. Without it the panic unwinds to
-    /// the caller. Panics of the caller's own closures and signals unwind in any case, and so does
-    /// that of a source which is dropped.
+    /// Turns the panic of a source into [`SourceError::Panicked`](crate::SourceError::Panicked).
+    /// Without it the panic unwinds to the caller. Panics of the caller's own closures and signals
+    /// unwind in any case, and so does that of a source which is dropped.
     ///
     /// # Examples
     ///
@@ -430,98 +432,5 @@ where
         f.debug_struct("StreamResults")
             .field("in_flight", &self.run.in_flight())
             .finish_non_exhaustive()
-    }
-}
-
-/// Where the outcomes of a run go: into the channel.
-struct Stream<'a, K, D> {
-    delivery: Pin<&'a mut D>,
-    unfinished: &'a mut Vec<K>,
-}
-
-impl<K, D> Stream<'_, K, D> {
-    fn deliver<T, E>(
-        &mut self,
-        (id, result): Outcome<K, T, E>,
-        hooks: &mut impl Observe<K, T, E>,
-        panics: &mut Panics,
-    ) -> ControlFlow<End>
-    where
-        D: Deliver<Outcome<K, T, E>>,
-    {
-        panics.catch(|| hooks.finished(&id, result.as_ref()));
-        stop_if_gone(self.delivery.as_mut().deliver((id, result)))
-    }
-}
-
-impl<K, F, T, E, D, H> Operation<K, F, H> for Stream<'_, K, D>
-where
-    F: Future<Output = Result<T, E>>,
-    D: Deliver<Outcome<K, T, E>>,
-    H: Observe<K, T, E>,
-{
-    type Output = Result<T, E>;
-    type Rest = ();
-
-    fn poll_source(
-        &mut self,
-        source: Pin<&mut F>,
-        cx: &mut Context<'_>,
-        _: &mut Budget,
-    ) -> Poll<Self::Output> {
-        source.poll(cx)
-    }
-
-    fn stop(&mut self, _: Pin<&mut F>, _: Reason, _: &mut Panics) {}
-
-    fn finished(
-        &mut self,
-        id: K,
-        output: Self::Output,
-        hooks: &mut H,
-        panics: &mut Panics,
-    ) -> ControlFlow<End> {
-        self.deliver((id, output.map_err(SourceError::Failed)), hooks, panics)
-    }
-
-    fn timed_out(&mut self, id: K, (): (), hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
-        self.deliver((id, Err(SourceError::TimedOut)), hooks, panics)
-    }
-
-    fn panicked(&mut self, id: K, message: String, hooks: &mut H, panics: &mut Panics) {
-        // A receiver that is gone is seen by the next poll.
-        let _ = self.deliver((id, Err(SourceError::Panicked(message))), hooks, panics);
-    }
-
-    fn unfinished(&mut self, id: K, (): ()) {
-        self.unfinished.push(id);
-    }
-
-    fn poll_stop(&mut self, ready: &mut Ready) -> Option<Reason> {
-        let gone = self.delivery.as_mut().is_receiver_gone(ready);
-        gone.then_some(Reason::ReceiverClosed)
-    }
-
-    fn flush(&mut self, ready: &mut Ready, budget: &mut Budget) -> ControlFlow<End> {
-        stop_if_gone(self.delivery.as_mut().flush(ready, budget))
-    }
-
-    fn can_flush(&self) -> bool {
-        self.delivery.can_flush()
-    }
-
-    fn waiting(&self) -> usize {
-        self.delivery.waiting()
-    }
-
-    fn ended(&mut self, panics: &mut Panics) {
-        self.delivery.as_mut().finish(panics);
-    }
-}
-
-fn stop_if_gone(handed_over: Result<(), Gone>) -> ControlFlow<End> {
-    match handed_over {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(Gone) => ControlFlow::Break(Err(Reason::ReceiverClosed)),
     }
 }

@@ -1,0 +1,83 @@
+//! What sources came to, and when that is enough.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::run::{Budget, Decide, End, Observe, Operation, Panics, Stop};
+use crate::{Aggregate, Outcome, Reason, SourceError};
+
+/// The aggregate so far, and when it is enough.
+pub(super) struct Collected<K, T, E> {
+    pub(super) aggregate: Aggregate<K, T, E>,
+    pub(super) stop: Stop,
+}
+
+impl<K, T, E> Collected<K, T, E> {
+    fn record(
+        &mut self,
+        (id, result): Outcome<K, T, E>,
+        hooks: &mut impl Observe<K, T, E>,
+        panics: &mut Panics,
+    ) {
+        panics.catch(|| hooks.finished(&id, result.as_ref()));
+        self.aggregate.record((id, result));
+    }
+}
+
+impl<K, F, T, E, H> Operation<K, F, H> for Collected<K, T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    H: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
+{
+    type Output = Result<T, E>;
+    type Rest = ();
+
+    fn expect(&mut self, sources: usize) {
+        if !self.stop.may_be_early() {
+            self.aggregate.reserve(sources);
+        }
+    }
+
+    fn poll_source(
+        &mut self,
+        source: Pin<&mut F>,
+        cx: &mut Context<'_>,
+        _: &mut Budget,
+    ) -> Poll<Self::Output> {
+        source.poll(cx)
+    }
+
+    fn stop(&mut self, _: Pin<&mut F>, _: Reason, _: &mut Panics) {}
+
+    fn finished(
+        &mut self,
+        id: K,
+        output: Self::Output,
+        hooks: &mut H,
+        panics: &mut Panics,
+    ) -> ControlFlow<End> {
+        self.record((id, output.map_err(SourceError::Failed)), hooks, panics);
+        ControlFlow::Continue(())
+    }
+
+    fn timed_out(&mut self, id: K, (): (), hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
+        self.record((id, Err(SourceError::TimedOut)), hooks, panics);
+        ControlFlow::Continue(())
+    }
+
+    fn panicked(&mut self, id: K, message: String, hooks: &mut H, panics: &mut Panics) {
+        self.record((id, Err(SourceError::Panicked(message))), hooks, panics);
+    }
+
+    fn unfinished(&mut self, id: K, (): ()) {
+        self.aggregate.unfinished.push(id);
+    }
+
+    fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
+        let (succeeded, failed) = (self.aggregate.results.len(), self.aggregate.errors.len());
+        let is_enough = || hooks.is_enough(&self.aggregate);
+        self.stop.verdict(succeeded, failed, most_left, is_enough)
+    }
+}
