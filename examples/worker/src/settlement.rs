@@ -1,0 +1,118 @@
+//! What is to become of each entry, by what its batch came to. Pure bookkeeping, apart from Redis.
+
+use futures_aggregate::{Aggregate, Batches, Interrupted};
+
+use crate::work::Entry;
+
+/// The entries of one run, each at one place.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Settlement {
+    /// Have a result, so they are acknowledged.
+    pub(crate) done: Vec<Entry>,
+    /// Have failed in their last delivery, so they become dead letters, with the error.
+    pub(crate) dead: Vec<(Entry, String)>,
+    /// Have failed. They stay pending.
+    pub(crate) failed: Vec<Entry>,
+    /// Were not finished when the time was up or the worker was told to stop, which is no fault of
+    /// theirs. They stay pending.
+    pub(crate) unfinished: Vec<Entry>,
+}
+
+impl Settlement {
+    pub(crate) fn new(batches: Batches<Entry, (), String>, deliveries: usize) -> Self {
+        let mut settlement = Self::default();
+        for batch in batches {
+            let Aggregate {
+                results,
+                errors,
+                unfinished,
+            } = batch.unwrap_or_else(Interrupted::into_partial);
+            let done = results.into_iter().map(|(entry, ())| entry);
+            settlement.done.extend(done);
+            for (entry, error) in errors {
+                if entry.deliveries < deliveries {
+                    settlement.failed.push(entry);
+                } else {
+                    settlement.dead.push((entry, error.to_string()));
+                }
+            }
+            settlement.unfinished.extend(unfinished);
+        }
+        settlement
+    }
+}
+
+/// A batch for each backend, so that a slow one takes neither time nor places from the others.
+pub(crate) fn batches(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let mut batches: Vec<Vec<Entry>> = Vec::new();
+    for entry in entries {
+        let of_same = |batch: &&mut Vec<Entry>| batch[0].backend == entry.backend;
+        match batches.iter_mut().find(of_same) {
+            Some(batch) => batch.push(entry),
+            None => batches.push(vec![entry]),
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_aggregate::{Reason, SourceError};
+
+    use super::*;
+
+    fn entry(job: u32, backend: &str, deliveries: usize) -> Entry {
+        Entry {
+            id: format!("{job}-0"),
+            job: job.to_string(),
+            backend: backend.to_owned(),
+            deliveries,
+        }
+    }
+
+    #[test]
+    fn only_results_and_last_failures_are_settled() {
+        let [done, failed, late, last, panicked, unfinished, partial] =
+            [(1, 3), (2, 2), (3, 1), (4, 3), (5, 4), (6, 9), (7, 1)]
+                .map(|(job, deliveries)| entry(job, "mail", deliveries));
+        let failure = || SourceError::Failed("busy".to_owned());
+        let complete = Aggregate {
+            results: vec![(done.clone(), ())],
+            errors: vec![
+                (failed.clone(), failure()),
+                (late.clone(), SourceError::TimedOut),
+                (last.clone(), failure()),
+                (panicked.clone(), SourceError::Panicked("no".to_owned())),
+            ],
+            unfinished: vec![],
+        };
+        let interrupted = Interrupted {
+            reason: Reason::TimedOut,
+            partial: Aggregate {
+                results: vec![(partial.clone(), ())],
+                errors: vec![],
+                unfinished: vec![unfinished.clone()],
+            },
+        };
+        let expected = Settlement {
+            done: vec![done, partial],
+            dead: vec![
+                (last, "busy".to_owned()),
+                (panicked, "source panicked: no".to_owned()),
+            ],
+            failed: vec![failed, late],
+            unfinished: vec![unfinished],
+        };
+        let batches = vec![Ok(complete), Err(interrupted)];
+        assert_eq!(Settlement::new(batches, 3), expected);
+    }
+
+    #[test]
+    fn batches_have_one_backend_each_and_keep_the_order() {
+        let [a, b, c, d] = [(1, "mail"), (2, "search"), (3, "mail"), (4, "archive")]
+            .map(|(job, backend)| entry(job, backend, 1));
+        let entries = vec![a.clone(), b.clone(), c.clone(), d.clone()];
+        assert_eq!(batches(entries), [vec![a, c], vec![b], vec![d]]);
+        assert!(batches(vec![]).is_empty());
+    }
+}
