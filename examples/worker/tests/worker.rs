@@ -280,6 +280,7 @@ fn nothing_is_lost_of_two_workers_when_one_is_killed_half_way() {
         .map(|(count, of_what)| (of_what, count.parse().unwrap()))
         .collect();
     assert_eq!(counts["jobs were put in"], 500);
+    assert_eq!(counts["were done"], 500);
     assert_eq!(counts["have a result"], 500);
     assert_eq!(counts["are dead letters"], 0);
     assert_eq!(counts["are pending"], 0);
