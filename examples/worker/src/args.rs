@@ -54,7 +54,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     pub(crate) min_idle: Duration,
 
-    /// Deliveries of a job. One that fails in the last of them becomes a dead letter.
+    /// Deliveries of a job, those that were cut short included. One that fails in the last of them
+    /// becomes a dead letter.
     #[arg(long, value_name = "NUMBER", default_value = "5", value_parser = at_least_one)]
     pub(crate) deliveries: usize,
 

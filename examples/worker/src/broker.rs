@@ -82,6 +82,9 @@ impl Broker {
             )
             .await?;
         self.cursor = reply.next_stream_id;
+        for id in reply.deleted_ids {
+            eprintln!("warning: {id} was deleted from the stream before it was acknowledged");
+        }
         if reply.claimed.is_empty() {
             return Ok(Vec::new());
         }

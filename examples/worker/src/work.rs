@@ -36,7 +36,7 @@ impl Entry {
 /// The line and the result come in one poll, so that a worker which is told to stop has either
 /// both or none. One that is killed may have the line alone: then the job is done once more.
 pub(crate) async fn work(entry: Entry, deliveries: usize) -> Result<(), String> {
-    // Such as one that takes the worker down with it.
+    // Such as one that takes the worker down, and those that were taken along with it each time.
     if entry.deliveries > deliveries {
         return Err(format!("no outcome in {deliveries} deliveries"));
     }

@@ -10,7 +10,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::streams::{StreamPendingReply, StreamRangeReply, StreamReadOptions, StreamReadReply};
+use redis::streams::{
+    StreamClaimReply, StreamPendingReply, StreamRangeReply, StreamReadOptions, StreamReadReply,
+};
 use redis::{Commands, Connection};
 
 /// What the scripts exit with where there can be no Redis.
@@ -77,6 +79,15 @@ impl Stream {
         for job in jobs {
             self.put(&[("job", &job.to_string()), ("backend", "mail")]);
         }
+    }
+
+    /// Has a worker take the first job, and never be heard of again.
+    fn take_and_vanish(&mut self) -> String {
+        let Self { name, redis, .. } = self;
+        let options = StreamReadOptions::default().group("workers", "gone");
+        let _: () = redis.xgroup_create_mkstream(*name, "workers", "0").unwrap();
+        let taken: StreamReadReply = redis.xread_options(&[*name], &[">"], &options).unwrap();
+        taken.keys[0].ids[0].id.clone()
     }
 
     fn worker(&self, name: &str, arguments: &[&str]) -> Command {
@@ -244,20 +255,29 @@ fn job_that_no_worker_survives_becomes_a_dead_letter() {
         return;
     };
     stream.put_jobs([1]);
-    // Two took it, and were not heard of any more.
-    let Stream { name, redis, .. } = &mut stream;
-    let gone = StreamReadOptions::default().group("workers", "gone");
-    let _: () = redis.xgroup_create_mkstream(*name, "workers", "0").unwrap();
-    let taken: StreamReadReply = redis.xread_options(&[*name], &[">"], &gone).unwrap();
-    let id = &taken.keys[0].ids[0].id;
-    let _: () = redis
-        .xclaim(*name, "workers", "gone too", 0, &[id])
-        .unwrap();
+    let id = stream.take_and_vanish();
+    let (name, group) = (stream.name, "workers");
+    let claimed = stream.redis.xclaim(name, group, "gone too", 0, &[id]);
+    let _: StreamClaimReply = claimed.unwrap();
 
     let output = stream.drain(&["--deliveries", "2"]);
     assert!(output.stdout.is_empty());
     let error = "no outcome in 2 deliveries".to_owned();
     assert_eq!(stream.dead(), [("1".to_owned(), error)]);
+    assert_eq!(stream.pending(), 0);
+}
+
+#[test]
+fn job_that_is_deleted_before_it_is_done_is_told_of() {
+    let Some(mut stream) = Stream::new("deleted") else {
+        return;
+    };
+    stream.put_jobs([1]);
+    let id = stream.take_and_vanish();
+    let _: usize = stream.redis.xdel(stream.name, &[&id]).unwrap();
+    let output = stream.drain(&[]);
+    let says = format!("warning: {id} was deleted");
+    assert!(text(&output.stderr).contains(&says));
     assert_eq!(stream.pending(), 0);
 }
 
