@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use examples::{at_least_one, url};
 use reqwest::Url;
 
 /// Fetch many URLs at once, under a deadline, and say what became of each.
@@ -15,7 +16,7 @@ use reqwest::Url;
 #[command(version)]
 pub(crate) struct Args {
     /// What to fetch. Without any, servers on this machine are started and fetched.
-    #[arg(value_parser = http_url)]
+    #[arg(value_parser = url(&["http", "https"]))]
     pub(crate) urls: Vec<Url>,
 
     /// Time for the whole run, such as `2s` or `500ms`.
@@ -77,22 +78,5 @@ impl Args {
             source_timeout: self.source_timeout.unwrap_or(source_timeout),
             concurrency: self.concurrency.unwrap_or(concurrency),
         }
-    }
-}
-
-fn http_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("{error}; a URL looks like https://example.com/page"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        scheme => Err(format!("cannot fetch `{scheme}:`, only http: and https:")),
-    }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(error.to_string()),
     }
 }

@@ -1,11 +1,10 @@
 //! One source: a page fetched by HTTP.
 
-use std::error::Error;
 use std::fmt;
-use std::io;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
+use examples::Chain;
 use futures::future::{BoxFuture, FutureExt};
 use futures_aggregate::{HedgeBudget, hedge};
 use reqwest::{Client, StatusCode, Url};
@@ -40,48 +39,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error with its causes.
-struct Chain<'a>(&'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn targets(urls: &[Url]) -> Vec<Target> {
-    urls.iter()
-        .enumerate()
-        .map(|(index, url)| Target {
-            index,
-            name: url.to_string(),
-            url: url.clone(),
-        })
+pub(crate) fn targets(named: Vec<(String, Url)>) -> Vec<Target> {
+    let named = named.into_iter().enumerate();
+    named
+        .map(|(index, (name, url))| Target { index, name, url })
         .collect()
-}
-
-pub(crate) fn client() -> io::Result<Client> {
-    build(Client::builder())
-}
-
-/// A client that takes no proxy, which could not reach the servers of this machine, and needs no
-/// certificates, as they speak plain HTTP.
-pub(crate) fn client_for_this_machine() -> io::Result<Client> {
-    build(Client::builder().no_proxy().tls_certs_only([]))
-}
-
-fn build(builder: reqwest::ClientBuilder) -> io::Result<Client> {
-    // An error says that there is a provider already, and any will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    builder
-        .build()
-        .map_err(|error| io::Error::other(Chain(&error).to_string()))
 }
 
 /// How to fetch.

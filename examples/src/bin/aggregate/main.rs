@@ -6,7 +6,6 @@
 mod args;
 mod fetch;
 mod report;
-mod servers;
 mod timeline;
 mod watch;
 
@@ -15,59 +14,31 @@ use std::io;
 use std::process::ExitCode;
 
 use args::{Args, Settings};
-use clap::Parser;
+use examples::{Asked, exit_code};
 use fetch::{Failure, Fetcher, Page, Target};
 use futures_aggregate::{
     HedgeBudget, Interrupted, Outcome, Reason, fetch_and_aggregate, stream_results,
 };
 use report::Report;
+use tokio::runtime::Runtime;
 use watch::Watch;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => {
-            // Help and version are no errors. Whether they can be shown changes nothing.
-            let _ = error.print();
-            return ExitCode::from(u8::from(error.use_stderr()));
-        }
-    };
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let answer = runtime.block_on(run(args));
-    // A look-up of a name that blocks a thread must not keep the program alive.
-    runtime.shutdown_background();
-    match answer {
-        Ok(Answer::Complete) => ExitCode::SUCCESS,
-        Ok(Answer::Interrupted) => ExitCode::from(2),
-        // Whoever reads the output has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    examples::main(|args: Args| {
+        let asked = examples::asked(args.urls.clone())?;
+        let runtime = Runtime::new()?;
+        let complete = runtime.block_on(run(args, asked));
+        // A look-up of a name that blocks a thread must not keep the program alive.
+        runtime.shutdown_background();
+        Ok(exit_code(complete?))
+    })
 }
 
-/// How a run ended.
-enum Answer {
-    Complete,
-    Interrupted,
-}
-
-async fn run(args: Args) -> io::Result<Answer> {
-    let (targets, client) = if args.urls.is_empty() {
-        (servers::start().await?, fetch::client_for_this_machine()?)
-    } else {
-        (fetch::targets(&args.urls), fetch::client()?)
-    };
+/// Whether nothing interrupted it.
+async fn run(args: Args, asked: Asked) -> io::Result<bool> {
+    let targets = fetch::targets(asked.targets);
     let fetcher = Fetcher {
-        client,
+        client: asked.client,
         retries: args.retries,
         hedge_after: args.hedge_after,
         budget: HedgeBudget::new(100, 0.1),
@@ -98,7 +69,7 @@ async fn run(args: Args) -> io::Result<Answer> {
         })?;
     }
     report.totals(counts, reason, timeline.elapsed())?;
-    Ok(Answer::new(reason.is_none()))
+    Ok(reason.is_none())
 }
 
 /// Completes when the user presses Ctrl-C. Where that cannot be heard it never does.
@@ -204,14 +175,4 @@ where
         (streamed.unfinished.len(), "unfinished"),
     ];
     Ok((counts, reason))
-}
-
-impl Answer {
-    fn new(complete: bool) -> Self {
-        if complete {
-            Self::Complete
-        } else {
-            Self::Interrupted
-        }
-    }
 }

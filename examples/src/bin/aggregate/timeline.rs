@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use examples::picture::{end, line, middle, rectangle, sheet, text, title};
 use futures_aggregate::Reason;
-use svg::Document;
-use svg::node::element::{Line, Polygon, Rectangle, Text};
+use svg::node::element::Polygon;
 
 use crate::report::time;
 
@@ -168,25 +168,18 @@ impl Timeline {
         let bottom = TOP + ROW * self.spans.len() as f64;
         let (width, height) = (LEFT + WIDTH + RIGHT, bottom + 64.0);
         let x = |moment| LEFT + self.place(moment, WIDTH);
-        let mut picture = Document::new()
-            .set("viewBox", (0, 0, width, height))
-            .set("width", width)
-            .set("height", height)
-            .set("font-family", "system-ui, sans-serif")
-            .set("font-size", 13)
-            .set("fill", "#222222")
-            .add(rectangle(0.0, 0.0, width, height).set("fill", "#ffffff"))
-            .add(text(LEFT, 28.0, "Every source from its start to its end").set("font-size", 16));
+        let vertical = |x, from| line((x, from), (x, bottom));
+        let mut picture =
+            sheet(width, height).add(title(LEFT, 28.0, "Every source from its start to its end"));
         for tick in 0..=4 {
             let moment = self.elapsed * tick / 4;
             picture = picture
-                .add(vertical(x(moment), TOP - 6.0, bottom).set("stroke", "#dddddd"))
-                .add(text(x(moment), bottom + 20.0, time(moment)).set("text-anchor", "middle"));
+                .add(vertical(x(moment), TOP - 6.0).set("stroke", "#dddddd"))
+                .add(middle(x(moment), bottom + 20.0, time(moment)));
         }
         for (row, span) in self.spans.iter().enumerate() {
             let y = TOP + ROW * row as f64;
-            picture =
-                picture.add(text(LEFT - 10.0, y + 17.0, &*span.name).set("text-anchor", "end"));
+            picture = picture.add(end(LEFT - 10.0, y + 17.0, &*span.name));
             let (Some(start), Some(end)) = (span.start, span.end) else {
                 picture = picture.add(text(LEFT + 6.0, y + 17.0, span.fate.text()));
                 continue;
@@ -202,15 +195,15 @@ impl Timeline {
             picture = picture.add(text(from + length + 8.0, y + 17.0, label));
         }
         if let Some(reason) = self.reason {
-            let end = x(self.elapsed);
+            let over = x(self.elapsed);
             picture = picture
                 .add(
-                    vertical(end, TOP - 12.0, bottom)
+                    vertical(over, TOP - 12.0)
                         .set("stroke", "#222222")
                         .set("stroke-width", 1.5)
                         .set("stroke-dasharray", "5 3"),
                 )
-                .add(text(end, TOP - 16.0, reason.to_string()).set("text-anchor", "middle"));
+                .add(middle(over, TOP - 16.0, reason.to_string()));
         }
         for (place, fate) in Fate::SHOWN.into_iter().enumerate() {
             let from = LEFT + 130.0 * place as f64;
@@ -220,26 +213,6 @@ impl Timeline {
         }
         svg::save(file, &picture)
     }
-}
-
-fn text(x: f64, y: f64, content: impl Into<String>) -> Text {
-    Text::new(content).set("x", x).set("y", y)
-}
-
-fn rectangle(x: f64, y: f64, width: f64, height: f64) -> Rectangle {
-    Rectangle::new()
-        .set("x", x)
-        .set("y", y)
-        .set("width", width)
-        .set("height", height)
-}
-
-fn vertical(x: f64, from: f64, to: f64) -> Line {
-    Line::new()
-        .set("x1", x)
-        .set("x2", x)
-        .set("y1", from)
-        .set("y2", to)
 }
 
 /// What shows that a bar would have gone on: white teeth bitten out of its end.

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use svg::Document;
-use svg::node::element::{Circle, Line, Polyline, Text};
+use examples::picture::{end, line, middle, sheet, text, title};
+use svg::node::element::{Circle, Polyline};
 
 use crate::measure::{Measurement, Patience};
 use crate::milliseconds;
@@ -23,40 +23,24 @@ const HEIGHT: f64 = 280.0;
 pub(crate) fn draw(measured: &[Measurement], file: &Path) -> io::Result<()> {
     let scale = Scale::over(measured);
     let (width, height) = (LEFT + 3.0 * (PANEL + GAP), TOP + HEIGHT + 70.0);
-    let mut picture = Document::new()
-        .set("viewBox", (0, 0, width, height))
-        .set("width", width)
-        .set("height", height)
-        .set("font-family", "system-ui, sans-serif")
-        .set("font-size", 13)
-        .set("fill", "#222222")
-        .add(
-            svg::node::element::Rectangle::new()
-                .set("width", width)
-                .set("height", height)
-                .set("fill", "#ffffff"),
-        )
-        .add(text(LEFT, 26.0, "How long an operation takes, in milliseconds").set("font-size", 16));
+    let mut picture = sheet(width, height).add(title(
+        LEFT,
+        26.0,
+        "How long an operation takes, in milliseconds",
+    ));
     for (column, fan_out) in FAN_OUTS.into_iter().enumerate() {
         let left = LEFT + (PANEL + GAP) * column as f64;
-        let title = match fan_out {
+        let panel = match fan_out {
             1 => "one request".to_owned(),
             _ => format!("fan-out to {fan_out}"),
         };
-        picture = picture.add(middle(left + PANEL / 2.0, TOP - 18.0, &title));
+        picture = picture.add(middle(left + PANEL / 2.0, TOP - 18.0, panel));
         for tick in scale.ticks() {
             let y = scale.y(tick);
-            picture = picture.add(
-                Line::new()
-                    .set("x1", left)
-                    .set("x2", left + PANEL)
-                    .set("y1", y)
-                    .set("y2", y)
-                    .set("stroke", "#dddddd"),
-            );
+            let across = line((left, y), (left + PANEL, y)).set("stroke", "#dddddd");
+            picture = picture.add(across);
             if column == 0 {
-                let label = text(left - 8.0, y + 4.0, &tick.to_string());
-                picture = picture.add(label.set("text-anchor", "end"));
+                picture = picture.add(end(left - 8.0, y + 4.0, tick.to_string()));
             }
         }
         for (place, (_, name)) in PERCENTILES.into_iter().enumerate() {
@@ -71,10 +55,10 @@ pub(crate) fn draw(measured: &[Measurement], file: &Path) -> io::Result<()> {
                     (x(left, place), scale.y(time))
                 });
             let points: Vec<_> = points.collect();
-            let line = points.iter().map(|(x, y)| format!("{x},{y}"));
+            let corners = points.iter().map(|(x, y)| format!("{x},{y}"));
             picture = picture.add(
                 Polyline::new()
-                    .set("points", line.collect::<Vec<_>>().join(" "))
+                    .set("points", corners.collect::<Vec<_>>().join(" "))
                     .set("fill", "none")
                     .set("stroke", colour(measurement.patience))
                     .set("stroke-width", 2),
@@ -143,12 +127,4 @@ fn colour(patience: Patience) -> &'static str {
         Patience::Hedged(_) => "#2e8b57",
         Patience::Quorum(_) => "#3366cc",
     }
-}
-
-fn text(x: f64, y: f64, content: &str) -> Text {
-    Text::new(content).set("x", x).set("y", y)
-}
-
-fn middle(x: f64, y: f64, content: &str) -> Text {
-    text(x, y, content).set("text-anchor", "middle")
 }

@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,13 +15,28 @@ use futures::{StreamExt, stream};
 use reqwest::Url;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
 use tokio::time::sleep;
 
-use crate::fetch::Target;
+/// These with their names, or without any the servers of this machine, which it starts.
+pub fn urls_or_own(urls: Vec<Url>) -> io::Result<Vec<(String, Url)>> {
+    if urls.is_empty() {
+        return start();
+    }
+    Ok(urls.into_iter().map(|url| (url.to_string(), url)).collect())
+}
 
-/// Starts the servers, each on a port of its own. They run until the program ends.
-pub(crate) async fn start() -> io::Result<Vec<Target>> {
-    let mut targets = vec![
+/// Starts the servers, each on a port of its own, on a thread of their own, so that any executor
+/// can ask them. They run until the program ends.
+fn start() -> io::Result<Vec<(String, Url)>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let servers = runtime.block_on(serve_all())?;
+    thread::Builder::new().spawn(move || runtime.block_on(pending::<()>()))?;
+    Ok(servers)
+}
+
+async fn serve_all() -> io::Result<Vec<(String, Url)>> {
+    Ok(vec![
         serve("fast", get("here you are")).await?,
         serve("slow", get(slow)).await?,
         serve("hanging", get(pending::<()>)).await?,
@@ -30,28 +46,19 @@ pub(crate) async fn start() -> io::Result<Vec<Target>> {
         serve("large", get(|| async { vec![b'x'; 2_000_000] })).await?,
         serve("dripping", get(dripping)).await?,
         serve("too-late", get(pending::<()>)).await?,
-    ];
-    for (index, target) in targets.iter_mut().enumerate() {
-        target.index = index;
-    }
-    Ok(targets)
+    ])
 }
 
-async fn serve(name: &str, route: MethodRouter) -> io::Result<Target> {
-    let (listener, target) = listen(name).await?;
+async fn serve(name: &str, route: MethodRouter) -> io::Result<(String, Url)> {
+    let (listener, url) = listen().await?;
     tokio::spawn(async { axum::serve(listener, Router::new().route("/", route)).await });
-    Ok(target)
+    Ok((name.to_owned(), url))
 }
 
-async fn listen(name: &str) -> io::Result<(TcpListener, Target)> {
+async fn listen() -> io::Result<(TcpListener, Url)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/", listener.local_addr()?);
-    let target = Target {
-        index: 0,
-        name: name.to_owned(),
-        url: Url::parse(&url).map_err(io::Error::other)?,
-    };
-    Ok((listener, target))
+    Ok((listener, Url::parse(&url).map_err(io::Error::other)?))
 }
 
 async fn slow() -> &'static str {
@@ -82,14 +89,14 @@ async fn dripping() -> Response {
 }
 
 /// Answers whatever it is asked with what is not HTTP.
-async fn garbage(name: &str) -> io::Result<Target> {
-    let (listener, target) = listen(name).await?;
+async fn garbage(name: &str) -> io::Result<(String, Url)> {
+    let (listener, url) = listen().await?;
     tokio::spawn(async move {
         while let Ok((connection, _)) = listener.accept().await {
             tokio::spawn(babble(connection));
         }
     });
-    Ok(target)
+    Ok((name.to_owned(), url))
 }
 
 async fn babble(mut connection: TcpStream) -> io::Result<()> {

@@ -1,0 +1,59 @@
+//! A program from its arguments to its exit status.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use reqwest::Url;
+
+/// Runs a program with the arguments that it was called with. Bad ones, and an error, are told on
+/// the standard error, and the status is 1.
+pub fn main<A: Parser>(run: impl FnOnce(A) -> io::Result<ExitCode>) -> ExitCode {
+    let args = match A::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no errors. Whether they can be shown changes nothing.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    match run(args) {
+        Ok(code) => code,
+        // Whoever reads the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// 0 if the answer is all that was asked for, 2 if it is a part.
+#[must_use]
+pub fn exit_code(complete: bool) -> ExitCode {
+    ExitCode::from(if complete { 0 } else { 2 })
+}
+
+/// Parses a URL of one of these schemes.
+pub fn url(schemes: &'static [&str]) -> impl Fn(&str) -> Result<Url, String> + Clone {
+    move |text| {
+        let usual = schemes.last().unwrap_or(&"https");
+        let url = Url::parse(text)
+            .map_err(|error| format!("{error}; a URL looks like {usual}://example.com/page"))?;
+        if schemes.contains(&url.scheme()) {
+            return Ok(url);
+        }
+        let these: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}:")).collect();
+        let (scheme, these) = (url.scheme(), these.join(" and "));
+        Err(format!("cannot ask `{scheme}:`, only {these}"))
+    }
+}
+
+/// Parses a number other than 0.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}

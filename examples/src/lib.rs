@@ -1,0 +1,12 @@
+//! What the programs share: the parts that none of them is about.
+
+mod client;
+mod command;
+mod errors;
+pub mod picture;
+mod servers;
+
+pub use client::{Asked, asked};
+pub use command::{at_least_one, exit_code, main, url};
+pub use errors::Chain;
+pub use servers::urls_or_own;
