@@ -1,15 +1,18 @@
 //! The program as its users meet it.
 
+mod common;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
+use common::{answer, prompt_server, refuses};
+
+const AGGREGATE: &str = env!("CARGO_BIN_EXE_aggregate");
+
 fn aggregate(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_aggregate"))
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::new(AGGREGATE).args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -27,19 +30,6 @@ fn line<'a>(output: &'a Output, source: &str) -> &'a str {
                 lines().collect::<Vec<_>>()
             )
         })
-}
-
-/// A server that answers one request, and its address.
-fn server() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        let (mut connection, _) = listener.accept().unwrap();
-        let _ = connection.read(&mut [0; 4096]).unwrap();
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-        connection.write_all(answer).unwrap();
-    });
-    format!("http://{address}/")
 }
 
 fn shows_every_kind_of_outcome(output: &Output) {
@@ -76,7 +66,7 @@ fn streaming_shows_the_same_outcomes() {
 #[test]
 fn given_urls_are_fetched_and_all_answers_are_a_success() {
     for stream in [&[][..], &["--stream"]] {
-        let (one, other) = (server(), server());
+        let (one, other) = (prompt_server(), prompt_server());
         let output = aggregate(&[&[one.as_str(), &other, "--timeout", "1min"], stream].concat());
         assert_eq!(output.status.code(), Some(0));
         for url in [one, other] {
@@ -90,7 +80,7 @@ fn given_urls_are_fetched_and_all_answers_are_a_success() {
 
 #[test]
 fn machine_without_certificates_can_fetch_from_servers_of_its_own() {
-    let output = Command::new(env!("CARGO_BIN_EXE_aggregate"))
+    let output = Command::new(AGGREGATE)
         .args(["--timeout", "300ms"])
         .env("SSL_CERT_FILE", "/nonexistent")
         .env("SSL_CERT_DIR", "/nonexistent")
@@ -107,7 +97,7 @@ fn streaming_to_a_slow_reader_shows_every_source() {
     let urls: Vec<_> = (0..100)
         .map(|id| format!("http://127.0.0.1:1/{id}/{path}"))
         .collect();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_aggregate"))
+    let mut program = Command::new(AGGREGATE)
         .args(["--stream", "--timeout", "300ms"])
         .args(&urls)
         .stdout(Stdio::piped())
@@ -131,21 +121,18 @@ fn streaming_to_a_slow_reader_shows_every_source() {
 
 #[test]
 fn bad_arguments_are_refused_with_what_would_be_right() {
-    for (arguments, says) in [
-        (&["--concurrency", "0"][..], "at least 1"),
-        (&["--concurrency", "many"], "invalid digit"),
-        (&["--timeout", "3"], "for example 3sec"),
-        (&["--source-timeout", "soon"], "expected number"),
-        (&["example.com"], "https://example.com/page"),
-        (&["ftp://example.com"], "only http: and https:"),
-        (&["--fast"], "unexpected argument"),
-    ] {
-        let output = aggregate(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(output.stdout.is_empty());
-        let message = text(&output.stderr);
-        assert!(message.contains(says), "{message}");
-    }
+    refuses(
+        AGGREGATE,
+        &[
+            (&["--concurrency", "0"], "at least 1"),
+            (&["--concurrency", "many"], "invalid digit"),
+            (&["--timeout", "3"], "for example 3sec"),
+            (&["--source-timeout", "soon"], "expected number"),
+            (&["example.com"], "https://example.com/page"),
+            (&["ftp://example.com"], "only http: and https:"),
+            (&["--fast"], "unexpected argument"),
+        ],
+    );
 }
 
 #[test]
@@ -164,9 +151,9 @@ fn interrupt_from_the_keyboard_still_shows_what_is_there() {
         // The server accepts, and then the user has had enough.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hanging = format!("http://{}/", listener.local_addr().unwrap());
-        let quick = server();
+        let quick = prompt_server();
         let arguments = [&[hanging.as_str(), &quick, "--timeout", "1h"], stream].concat();
-        let mut program = Command::new(env!("CARGO_BIN_EXE_aggregate"))
+        let mut program = Command::new(AGGREGATE)
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
@@ -219,10 +206,7 @@ fn server_that_hangs_once() -> String {
     thread::spawn(move || {
         let _silent = listener.accept().unwrap();
         loop {
-            let (mut connection, _) = listener.accept().unwrap();
-            let _ = connection.read(&mut [0; 4096]).unwrap();
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-            connection.write_all(answer).unwrap();
+            answer(&listener);
         }
     });
     format!("http://{address}/")
@@ -236,7 +220,7 @@ fn totals(output: &Output) -> &str {
 fn quorum_ends_the_run_as_a_success() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let hanging = format!("http://{}/", listener.local_addr().unwrap());
-    let (one, other) = (server(), server());
+    let (one, other) = (prompt_server(), prompt_server());
     let output = aggregate(&[&hanging, &one, &other, "--quorum", "2", "--timeout", "1h"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(totals(&output).starts_with("2 answered, 0 failed, 1 unfinished"));
