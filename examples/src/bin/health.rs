@@ -1,0 +1,82 @@
+//! Health checks: asks services whether they are up, and knows within two seconds, whatever they
+//! do. With tokio and reqwest.
+//!
+//! ```text
+//! cargo run -p examples --bin health
+//! cargo run -p examples --bin health https://a.example/health https://b.example/health
+//! ```
+
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use examples::{Asked, Chain, exit_code};
+use futures_aggregate::{Interrupted, SourceError, fetch_and_aggregate};
+use reqwest::{Client, StatusCode, Url};
+use tokio::runtime::Runtime;
+
+/// Ask services whether they are up. Exits with 0 when all are, with 2 when not.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Whom to ask. Without any, servers on this machine are started and asked.
+    #[arg(value_parser = examples::url(&["http", "https"]))]
+    urls: Vec<Url>,
+
+    /// Time for all of them, such as `2s` or `500ms`.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+fn main() -> ExitCode {
+    examples::main(|args: Args| {
+        let asked = examples::asked(args.urls)?;
+        let runtime = Runtime::new()?;
+        let all_up = runtime.block_on(check_all(asked, args.timeout));
+        // A look-up of a name that blocks a thread must not keep the program alive.
+        runtime.shutdown_background();
+        Ok(exit_code(all_up?))
+    })
+}
+
+async fn check_all(asked: Asked, timeout: Duration) -> io::Result<bool> {
+    let client = asked.client;
+    let services = asked.targets.into_iter();
+    let sources = services.map(|(name, url)| (name, check(client.clone(), url)));
+
+    let health = fetch_and_aggregate(sources, timeout)
+        // The list is pulled as there is room, so that it can be of any length.
+        .concurrency(100)
+        .await
+        // Those that have answered are of use, whatever the others do.
+        .unwrap_or_else(Interrupted::into_partial);
+
+    for (name, (status, time)) in &health.results {
+        println!("{name:<10} up    {status} after {} ms", time.as_millis());
+    }
+    for (name, error) in &health.errors {
+        match error {
+            SourceError::Failed(error) => println!("{name:<10} down  {}", Chain(error)),
+            error => println!("{name:<10} down  {error}"),
+        }
+    }
+    for name in &health.unfinished {
+        println!("{name:<10} down  no answer within {timeout:?}");
+    }
+    let (up, down) = (
+        health.results.len(),
+        health.errors.len() + health.unfinished.len(),
+    );
+    println!("\n{up} up, {down} down");
+    Ok(down == 0)
+}
+
+async fn check(client: Client, url: Url) -> reqwest::Result<(StatusCode, Duration)> {
+    let started = Instant::now();
+    let answer = client.get(url).send().await;
+    let response = answer.and_then(reqwest::Response::error_for_status);
+    // The line says already which one it is.
+    let response = response.map_err(reqwest::Error::without_url)?;
+    Ok((response.status(), started.elapsed()))
+}
