@@ -3,6 +3,7 @@
 mod client;
 mod command;
 mod errors;
+pub mod exchanges;
 pub mod picture;
 mod servers;
 
