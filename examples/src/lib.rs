@@ -2,6 +2,7 @@
 
 mod client;
 mod command;
+pub mod databases;
 pub mod documents;
 mod errors;
 pub mod exchanges;

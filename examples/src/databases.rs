@@ -1,0 +1,55 @@
+//! SQLite files to ask.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// Files, and the folder that they are in where they were made. It goes with this value.
+pub struct Databases {
+    pub files: Vec<PathBuf>,
+    _folder: Option<TempDir>,
+}
+
+/// These, or without any some that it makes: three with orders, one whose list of orders has no
+/// end, and one that is no database.
+pub fn given_or_made(files: Vec<PathBuf>) -> io::Result<Databases> {
+    if !files.is_empty() {
+        let _folder = None;
+        return Ok(Databases { files, _folder });
+    }
+    let folder = TempDir::new()?;
+    let file = |name| folder.path().join(name);
+    let tables = [
+        (
+            "2024.db",
+            "VALUES ('Ada', 310.0), ('Grace', 45.5), ('Alan', 99.0)",
+        ),
+        ("2025.db", "VALUES ('Edsger', 280.25), ('Barbara', 12.0)"),
+        (
+            "2026.db",
+            "VALUES ('Donald', 295.0), ('Frances', 301.5), ('Tony', 7.75)",
+        ),
+        (
+            "endless.db",
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers)
+             SELECT 'number ' || n, n FROM numbers",
+        ),
+    ];
+    let mut files = Vec::new();
+    for (name, rows) in tables {
+        let sql = format!("CREATE VIEW orders(customer, amount) AS {rows}");
+        let made = Connection::open(file(name)).and_then(|made| made.execute_batch(&sql));
+        made.map_err(io::Error::other)?;
+        files.push(file(name));
+    }
+    fs::write(
+        file("broken.db"),
+        "What is this? It is no database.".repeat(100),
+    )?;
+    files.push(file("broken.db"));
+    let _folder = Some(folder);
+    Ok(Databases { files, _folder })
+}
