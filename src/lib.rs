@@ -125,8 +125,10 @@
 //!
 //! None is on by default.
 //!
-//! - `wasm-bindgen`: clock and timers from JavaScript on `wasm32-unknown-unknown`, where they are
-//!   needed for any deadline. It changes nothing on other targets.
+//! - `wasm-bindgen`: clock and timers from JavaScript on `wasm32-unknown-unknown`, in browsers and in
+//!   Node. Without it this crate does not compile there, because no deadline would hold. It changes
+//!   nothing on any other target, so that a library may switch it on for all; see
+//!   [the guide](guide::recipes#webassembly).
 //!
 //! # More
 //!

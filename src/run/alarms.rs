@@ -4,7 +4,8 @@
 //! the timers. But most deadlines are there to be missed: the run has ended long before. So the
 //! deadlines wait in a list, and one timer is set for the first of them. It is made anew only when
 //! a deadline comes that is earlier still; one that is taken back is taken from the list, and the
-//! timer finds nothing when it fires.
+//! timer finds nothing when it fires. Only where the process would wait for it, the timer goes with
+//! the last deadline.
 //!
 //! A timer that fires while it is being polled wakes its waker then and there, on the thread that
 //! polls it. So neither this nor anything else that is foreign runs under the list's lock.
@@ -17,11 +18,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_timer::Delay;
 
-use super::clock;
+use super::clock::{self, Instant};
 use super::panics::discard;
 
 /// A waker that is woken at its time, unless this is dropped before.
@@ -34,6 +35,10 @@ type Key = (Instant, u64);
 
 /// Numbers for alarms and timers.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// What a timer of JavaScript can express, in milliseconds. One that fires too early is followed by
+/// another.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
 static LIST: Mutex<List> = Mutex::new(List {
     wakers: BTreeMap::new(),
@@ -84,8 +89,12 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let waker = lock().wakers.remove(&self.key);
-        drop(waker);
+        let mut list = lock();
+        let waker = list.wakers.remove(&self.key);
+        let not_needed = clock::WAITS_FOR_TIMERS && list.wakers.is_empty();
+        let timer = not_needed.then(|| list.timer.take());
+        drop(list);
+        drop((waker, timer));
     }
 }
 
@@ -138,7 +147,7 @@ fn next_number() -> u64 {
 
 /// Starts a timer, which may fire before this returns.
 fn start(after: Duration, waker: &Waker) -> Delay {
-    let mut delay = Delay::new(after);
+    let mut delay = Delay::new(after.min(LONGEST));
     if Pin::new(&mut delay)
         .poll(&mut Context::from_waker(waker))
         .is_ready()

@@ -2,9 +2,9 @@
 //! what was woken before is polled once more before the line is drawn.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 use super::budget::Budget;
+use super::clock::Instant;
 use super::hooks::Follow;
 use super::operation::{End, Operation};
 use super::panics::Panics;

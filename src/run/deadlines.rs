@@ -3,10 +3,10 @@
 //! Deadlines are compared with the clock; an alarm only makes sure that there is a poll when one of
 //! them passes. One alarm serves the whole run. It is set when a poll leaves the run waiting.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::alarms::Alarm;
-use super::clock;
+use super::clock::{self, Instant};
 use super::ready::{Flag, Ready};
 
 /// The time limits of a run, where it has any, and its alarm.

@@ -5,12 +5,12 @@ mod storage;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use order::Order;
 use pin_project_lite::pin_project;
 use storage::Storage;
 
+use super::clock::Instant;
 use super::panics::Panics;
 use super::ready::{MOST_SLOTS, Ready};
 

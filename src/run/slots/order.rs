@@ -5,7 +5,7 @@
 //! this is the order of their deadlines too: the queue of deadlines needs no memory of its own for
 //! its order, and a source that finishes leaves it at once.
 
-use std::time::Instant;
+use crate::run::clock::Instant;
 
 /// The place of the end of the ring. Slot 0 is at the place after it.
 const END: u32 = 0;
