@@ -1,4 +1,5 @@
-//! What time it is, and where clocks and timers differ between targets. A test can stop the clock of its thread, and be the one who says so.
+//! What time it is, and where clocks and timers differ between targets. A test can stop the clock of
+//! its thread, and be the one who says so.
 
 #[cfg(not(all(
     target_family = "wasm",
