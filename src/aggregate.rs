@@ -12,6 +12,9 @@ pub type Outcome<K, T, E> = (K, Result<T, SourceError<E>>);
 /// [`Ok`] from [`fetch_and_aggregate`](crate::fetch_and_aggregate) every source has answered and
 /// `unfinished` is empty, unless a quorum or a rule of the caller's has ended the run early.
 ///
+/// Sources that were never started are named only if the list knows how many there are at most, by
+/// its [`size_hint`](Iterator::size_hint). `lines`, `flat_map` and `from_fn` do not.
+///
 /// # Examples
 ///
 /// ```

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{Reason, SourceError};
 
-/// What became of a source, told in the poll that saw it, to what was given to `observe`.
+/// What an `observe` closure is told of a source, during the poll that noticed it.
 ///
 /// Every source that is started is told of twice: when it is started, and when it is over, which
 /// is either `Finished` or `Unfinished`. A source that is never started is not told of.

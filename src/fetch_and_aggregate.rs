@@ -26,12 +26,17 @@ use collected::Collected;
 /// - `Ok` with the [`Aggregate`] once every source has answered, failures included, or once a
 ///   [`quorum`](FetchAndAggregate::quorum) or a [rule](FetchAndAggregate::stop_when) is satisfied;
 /// - [`Interrupted`] with the partial aggregate once `timeout` has passed, counted from the first
-///   poll. [`Duration::MAX`] never passes. [`Duration::ZERO`] gives one poll to every source that
-///   the first poll can reach.
+///   poll. [`Duration::MAX`] never passes. [`Duration::ZERO`] polls once each source that the first
+///   poll can start, some hundred, and then ends.
 ///
 /// The list is pulled lazily: under [`concurrency`](FetchAndAggregate::concurrency) of 64 a
-/// million sources cost the memory of 64. A list that is long may name its unfinished sources only
-/// if its [`size_hint`](Iterator::size_hint) has an upper bound.
+/// million sources cost the memory of 64.
+///
+/// **A list that does not know its length is not read to its end.** `lines`, `split`, `flat_map`
+/// and `from_fn` have no upper bound in their [`size_hint`](Iterator::size_hint), and may be
+/// endless. If a run over such a list ends early, the sources that it had not started are neither
+/// named nor counted. Collect it into a `Vec` first if every name matters; arrays, vectors, ranges,
+/// maps, and `map`, `zip`, `enumerate` over them know their lengths.
 ///
 /// # Examples
 ///
@@ -82,7 +87,8 @@ use collected::Collected;
 ///
 /// Each poll polls each woken source once, in no particular order, and then starts new ones. A
 /// result beats the timeout: sources that were woken before the deadline are polled once more when
-/// it has passed. After some hundred sources a poll yields to the executor.
+/// it has passed. A source whose own time is up in the poll that sees the deadline is unfinished.
+/// After some hundred sources a poll yields to the executor.
 pub fn fetch_and_aggregate<L, K, F, T, E>(
     sources: L,
     timeout: Duration,
@@ -200,9 +206,9 @@ where
 
     /// Interrupts the run as [`Reason::Cancelled`] once `signal` completes, whatever its output.
     ///
-    /// Any future will do: a oneshot receiver, a channel's `recv`, a cancellation token's
-    /// `cancelled_owned`, Ctrl-C. A signal that is already there at the first poll means that no
-    /// source is polled. Called more than once, the first signal to complete counts.
+    /// Any future will do, see [the table](crate#what-to-pass-to-cancel_on). A signal that is
+    /// already there at the first poll means that no source is polled. Called more than once, the
+    /// first signal to complete counts.
     ///
     /// # Examples
     ///
@@ -236,6 +242,8 @@ where
 
     /// Lets the run's time be up once `timer` completes, whatever its output, as well as after the
     /// timeout: for a timer of the caller's own, such as one of tokio, which tests can pause.
+    ///
+    /// The timeout of a run counts from its first poll; a timer usually from when it was made.
     ///
     /// # Examples
     ///
@@ -366,7 +374,7 @@ where
     O: Follow<K>,
 {
     /// Ends the run with `Ok` as soon as `rule` says that the aggregate so far is enough. It is
-    /// asked after each outcome, and until it has said so. The other sources are dropped and listed
+    /// called after each outcome until it returns `true`. The other sources are dropped and listed
     /// as unfinished. Called more than once, any of the rules is enough. An outcome that decides by
     /// itself, as the first failure does under [`fail_fast`](Self::fail_fast) and the last success
     /// of a [`quorum`](Self::quorum), ends the run before any rule is asked.
@@ -410,7 +418,8 @@ where
     /// that sees it: for progress bars, metrics, tracing and pictures.
     ///
     /// It must not block. If it panics, the panic unwinds to the caller and loses no outcome.
-    /// Called more than once, all observers are told. See [`Event`].
+    /// Called more than once, all observers are told. See [`Event`]. A closure that is kept in a
+    /// variable first needs its argument's type: `|event: Event<'_, _, _, _>|`.
     ///
     /// # Panics
     ///

@@ -25,9 +25,10 @@ pub use budget::HedgeBudget;
 /// [`Duration::MAX`] as the delay makes another attempt only after a failure; with
 /// [`Duration::ZERO`] they all start as soon as the executor lets them.
 ///
-/// Use it as a source, or alone. A delay at the 95th percentile of the usual answers costs about
-/// 5 % more requests and cuts off most of the tail, as *The Tail at Scale* (Dean and Barroso,
-/// 2013) has found. It is safe only for requests that may be carried out more than once.
+/// Use it as a source, or alone. A delay at the 95th percentile of the usual answers costs about 5
+/// % more requests and cuts off most of the tail, as *The Tail at Scale* (Dean and Barroso, 2013)
+/// has found. The delay is by the real clock, also where a test has paused its runtime's. It is
+/// safe only for requests that may be carried out more than once.
 ///
 /// # Examples
 ///

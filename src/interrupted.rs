@@ -9,7 +9,9 @@ use crate::{Aggregate, Batches, Streamed};
 ///
 /// It carries the reason and everything that was known by then. `?` is how a caller says that a
 /// partial answer is no answer; [`into_partial`](Interrupted::into_partial) is how it says that a
-/// partial answer is fine.
+/// partial answer is fine. It owns the ids and the values, so that `?` into a `Box<dyn Error>` wants
+/// them to be `'static` and `Debug`. Its text has the reason and the counts; the errors of the
+/// sources are in the partial.
 ///
 /// # Examples
 ///
@@ -23,7 +25,7 @@ use crate::{Aggregate, Batches, Streamed};
 ///
 /// assert_eq!(
 ///     run.as_ref().unwrap_err().to_string(),
-///     "timed out: 1 answered, 0 failed, 1 unfinished",
+///     "timed out: 1 succeeded, 0 failed, 1 unfinished",
 /// );
 /// let aggregate = run.unwrap_or_else(Interrupted::into_partial);
 /// assert_eq!(aggregate.results, [("a", 1)]);
@@ -76,6 +78,7 @@ impl<P: Summary> fmt::Display for Interrupted<P> {
     }
 }
 
+// The errors of the sources are in the partial, all of them, and none is the cause.
 impl<P: Summary + fmt::Debug> Error for Interrupted<P> {}
 
 /// What stopped a run before every source had answered.
@@ -88,7 +91,8 @@ pub enum Reason {
     Cancelled,
     /// Nobody is left to receive the outcomes of [`stream_results`](crate::stream_results).
     ReceiverClosed,
-    /// A source failed, and the run was to [fail fast](crate::FetchAndAggregate::fail_fast).
+    /// A source failed, and the run was to [fail fast](crate::FetchAndAggregate::fail_fast). Batches
+    /// that are stopped because another has failed have this reason too, without errors of their own.
     SourceFailed,
     /// Too few sources are left to reach the [quorum](crate::FetchAndAggregate::quorum).
     QuorumUnreachable,
@@ -109,6 +113,8 @@ impl fmt::Display for Reason {
         })
     }
 }
+
+impl Error for Reason {}
 
 /// The counts in the text of an [`Interrupted`], for the three things a run can come to.
 pub trait Summary {
@@ -149,14 +155,14 @@ fn summarize<'a, K: 'a, T: 'a, E: 'a>(
     aggregates: impl IntoIterator<Item = &'a Aggregate<K, T, E>>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
-    let (mut answered, mut failed, mut unfinished) = (0, 0, 0);
+    let (mut succeeded, mut failed, mut unfinished) = (0, 0, 0);
     for aggregate in aggregates {
-        answered += aggregate.results.len();
+        succeeded += aggregate.results.len();
         failed += aggregate.errors.len();
         unfinished += aggregate.unfinished.len();
     }
     write!(
         f,
-        "{answered} answered, {failed} failed, {unfinished} unfinished"
+        "{succeeded} succeeded, {failed} failed, {unfinished} unfinished"
     )
 }

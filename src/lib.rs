@@ -49,19 +49,22 @@
 //! # });
 //! ```
 //!
+//! A run ends early by a *signal*, which is a future that you pass in, by a *deadline*, or by a
+//! *policy*, which is a rule about outcomes such as a quorum.
+//!
 //! # Which one do I want?
 //!
-//! | I want | so |
+//! | I want | use |
 //! |---|---|
 //! | all answers, or those that are there after two seconds | [`fetch_and_aggregate`] with [`Interrupted::into_partial`] |
-//! | all answers, or an error | [`fetch_and_aggregate`] with [`fail_fast`], and `?` |
+//! | all answers, or the first error | [`fetch_and_aggregate`] with [`fail_fast`], see [the guide](guide::recipes#all-or-nothing) |
 //! | the first answer | [`quorum(1)`][quorum] |
 //! | three answers out of five | [`quorum(3)`][quorum] |
 //! | as many as it takes until they add up | [`stop_when`] |
 //! | each answer as soon as it is there | [`stream_results`], and a task that reads the channel |
 //! | several questions at once, each answered or late by itself | [`process_batch`] |
 //! | no more than so many requests at a time | [`concurrency`] |
-//! | no more than so many for each host | [`process_batch`], a batch for each host, with [`source_concurrency`] |
+//! | no more than so many for each host | [`process_batch`], a batch for each host, with [`source_concurrency`], see [the guide](guide::recipes#limits-per-host) |
 //! | one slow source to be given up, not all | [`source_timeout`] |
 //! | a slow source to be asked again elsewhere | [`hedge`] |
 //! | a source that fails to be asked again | retries within the source, see [the guide](guide::recipes#deadlines-that-span-retries) |
@@ -74,13 +77,14 @@
 //!
 //! | to cancel by | pass |
 //! |---|---|
-//! | the caller's own decision, or its end | the receiver of `futures::channel::oneshot::channel::<()>()`, with or without a `send` |
+//! | your own call, or your dropping the handle | the receiver of `futures::channel::oneshot::channel::<()>()`; keep the sender for as long as the run may go on |
 //! | one decision for many runs | a clone of `futures::future::Shared`, made by `.shared()` of such a receiver |
 //! | a token of tokio's | `token.cancelled_owned()` of a `tokio_util::sync::CancellationToken` |
-//! | Ctrl-C | `tokio::signal::ctrl_c()`, or `recv` of a channel that a handler of `ctrlc` sends into |
-//! | a client that hangs up | whatever its connection has for that, such as `closed()` of its sender |
-//! | a channel that is closed | `async move { while receiver.recv().await.is_ok() {} }` |
-//! | a flag, or a condition | `listen()` of an `event_listener::Event` |
+//! | Ctrl-C | `tokio::signal::ctrl_c()`, or `async move { receiver.recv().await }` where a handler of `ctrlc` sends into an `async_channel` |
+//! | a client that hangs up | whatever its connection has for that, such as `async move { sender.closed().await }` of a oneshot channel of tokio's |
+//! | a channel that is closed | `async move { while receiver.recv().await.is_ok() {} }` of an `async_channel` |
+//! | a state that others set | `async move { watched.wait_for(\|is_over\| *is_over).await.map(drop) }` of a `tokio::sync::watch` |
+//! | a signal that there may be or not | `async move { match signal { Some(signal) => drop(signal.await), None => pending().await } }` |
 //! | a time of your own | not this, but [`expire_on`], whose reason is [`Reason::TimedOut`] |
 //!
 //! # When not to use this
@@ -98,28 +102,29 @@
 //!
 //! | | here | [`FuturesUnordered`], [`buffer_unordered`] | [futures-concurrency] | [futures-buffered] | [`JoinSet`] |
 //! |---|---|---|---|---|---|
-//! | outcomes carry the name of their source | yes | by hand | by place, in `join` | by hand | by the task's id |
-//! | names those who did not answer | yes | by hand | by hand | by hand | by hand |
-//! | keeps what is there at a deadline | yes | by hand | by hand | by hand | by hand |
+//! | outcomes carry the name of their source | yes | by hand | by place in `join`, by key in `FutureGroup` | by hand | by the task's id; `JoinMap` of tokio-util |
+//! | names those who did not answer | yes | by hand | by hand | by hand | by hand; `JoinMap::keys` |
+//! | keeps what is there at a deadline | yes | `take_until` | by hand | `take_until` | yes, in the set |
 //! | time for each source | yes, one timer for all | a timer for each | a timer for each | a timer for each | a timer for each |
 //! | limit on those in flight | yes | `buffer_unordered` | `limit` | yes | a semaphore |
-//! | quorum, fail-fast with what is there | yes | by hand | `race_ok`, `try_join` without it | `try_join_all` without it | by hand |
-//! | polls only what was woken | yes | yes | yes | yes | yes |
+//! | fail-fast, quorum | yes, with what is there | `try_collect`, `take`, without it | `try_join`, `race_ok`, without it | `try_join_all`, without it | by hand |
+//! | polls only what was woken | yes | yes | `join` and groups; not `race` | yes | yes |
 //! | sources may borrow, or stay on a thread | yes | yes | yes | yes | no; `spawn_local` |
 //! | runs on all cores | no | no | no | no | yes |
 //! | executors | any | any | any | any | tokio |
 //! | ends at once when dropped | yes | yes | yes | yes | when each task is next scheduled |
 //! | more sources while it runs | by the iterator | `push` | `FutureGroup::insert` | `push` | `spawn` |
 //! | sources from a stream | no | yes | yes | yes | by hand |
-//! | outcomes in the order of the list | no; sort by id | `buffered` | `join` | `buffered_ordered` | `join_all` |
-//! | maps, filters, folds on the way | no | yes | yes | yes | no |
+//! | outcomes in the order of the list | no; sort by id | `buffered` | `join` | `buffered_ordered` | `JoinQueue` of tokio-util |
+//! | maps, filters, folds on the way | no | yes | maps | yes | no |
 //! | a few futures of different types | no | no | yes, tuples | no | no |
 //! | without `std` | no | yes | yes | yes | no |
 //! | `unsafe` code | none | yes | yes | yes | yes |
 //!
 //! What each costs, with figures, is in the
-//! [README](https://github.com/futures-aggregate/futures-aggregate#what-it-costs): for more than a
-//! few sources this crate is faster than the others at most kinds of work, and slower at some.
+//! [README](https://github.com/futures-aggregate/futures-aggregate#what-it-costs). In short: for a
+//! handful of sources `join_all` is quicker; where many are ready together this crate is; where they
+//! are woken one at a time futures-buffered is by some percent.
 //!
 //! # Features
 //!

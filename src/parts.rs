@@ -33,5 +33,16 @@
 //! # assert_eq!(futures::executor::block_on(query.run).unwrap().results, [("a", 1)]);
 //! # drop(cancel);
 //! ```
+//!
+//! | | adds |
+//! |---|---|
+//! | `cancel_on(a)` | `Signals<First<Never, A>>` |
+//! | `cancel_on(a).expire_on(b)` | `Signals<First<Never, A>, First<Never, B>>` |
+//! | `observe(o)` | `Hooks<Observed<Unobserved, O, T, E>>` |
+//! | `stop_when(r)` | `Hooks<Unobserved, Ruled<Unruled, R>>` |
+//! | `observe(o)` of batches | `Hooks<Shared<Observed<Unobserved, O, T, E>>>`, before that of `stop_when` |
+//!
+//! The driver of [`stream_results`](crate::stream_results) has no name that can be written: take it
+//! as `impl Future`, or box it.
 
 pub use crate::run::{First, Hooks, Never, Observed, Ruled, Shared, Signals, Unobserved, Unruled};

@@ -43,7 +43,7 @@ pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregat
 /// - `Ok` with one outcome per batch, in the order of the batches. A batch that failed or was
 ///   late disturbs no other and keeps its partial aggregate. Where a
 ///   [`quorum`](ProcessBatch::quorum) or a [rule](ProcessBatch::stop_when) has ended it early,
-///   batches of a list that does not know its length may be missing;
+///   the vector is shorter than the list if that does not know its length;
 /// - [`Interrupted`] with the same list if the whole was stopped: batches that had ended keep
 ///   their outcome, those in flight have their partial aggregates, and those never started name
 ///   their sources, as long as the lists know their upper bounds.
@@ -142,7 +142,8 @@ where
     N: Follow<K>,
     H: Follow<usize>,
 {
-    /// Has at most `limit` batches in flight. Without it all are started at once.
+    /// Has at most `limit` batches in flight, with all their sources. Without it all are started at
+    /// once. See [`source_concurrency`](Self::source_concurrency) for the sources of a batch.
     ///
     /// # Panics
     ///
@@ -197,8 +198,10 @@ where
         self
     }
 
-    /// Gives the whole this much time from the first poll. [`Duration::MAX`], the default, is no
-    /// limit; [`Duration::ZERO`] gives one poll to every source that the first poll can reach.
+    /// Gives the run of all batches this much time from the first poll. Each batch has its
+    /// [`batch_timeout`](Self::batch_timeout) all the same, 5 seconds by default: pass
+    /// [`Duration::MAX`] there if this is to be the only limit. [`Duration::MAX`], the default, is
+    /// no limit; [`Duration::ZERO`] gives one poll to every source that the first poll can reach.
     ///
     /// # Examples
     ///
@@ -320,8 +323,9 @@ where
         }
     }
 
-    /// Lets the time of the whole be up once `timer` completes, whatever its output: for a timer
-    /// of the caller's own, such as one of tokio, which tests can pause.
+    /// Lets the time of the whole be up once `timer` completes, whatever its output: for a timer of
+    /// the caller's own, such as one of tokio, which tests can pause. The time of each batch is by
+    /// the real clock in any case.
     ///
     /// # Examples
     ///
@@ -557,7 +561,8 @@ where
 {
     /// Has `observer` told of every source of every batch that is started, and of what becomes of
     /// it, in the poll that sees it. It must not block. If it panics, the panic unwinds to the
-    /// caller and loses no outcome. Called more than once, all observers are told. See [`Event`].
+    /// caller and loses no outcome. Called more than once, all observers are told. See [`Event`],
+    /// which does not say which batch it is: let the id do that.
     ///
     /// # Panics
     ///

@@ -24,7 +24,7 @@ use stream::Stream;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[must_use = "outcomes that could not be delivered are given back here"]
 pub struct Streamed<K, T, E> {
-    /// How many outcomes went into the channel.
+    /// How many outcomes went into the channel. They belong to the receiver, read or not.
     pub delivered: usize,
     /// The outcomes that were there but could not be handed over, in the order of completion.
     pub undelivered: Vec<Outcome<K, T, E>>,
@@ -52,10 +52,16 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 /// - [`Interrupted`] with what could not be delivered, and the names of the sources that had not
 ///   answered.
 ///
-/// A full channel holds no source up: the others are polled on, and their outcomes wait in line.
-/// With a [`concurrency`](StreamResults::concurrency) limit an outcome in line counts as a source
+/// A full channel holds no source up: the others are polled on, and their outcomes are queued.
+/// With a [`concurrency`](StreamResults::concurrency) limit a queued outcome counts as a source
 /// in flight, so that a slow receiver slows the starting of new sources. A receiver that is gone
 /// ends the run at once, even while every source is pending.
+///
+/// Outcomes that are in the channel belong to the receiver, and are gone if it is dropped. To stop
+/// early and lose nothing, close it (`receiver.close()`), and read on until it is empty.
+///
+/// There is no `fail_fast`, `quorum` or `stop_when`: whoever reads the outcomes decides, and
+/// leaves.
 ///
 /// When the driver ends it drops its sender, after the last outcome and after the last source.
 /// If no other sender is left, the receiver sees the channel close.
@@ -90,8 +96,8 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 /// [`Reason::TimedOut`](crate::Reason::TimedOut) where there is a
 /// [`timeout`](StreamResults::timeout). A source that fails is no error of the whole.
 ///
-/// When the run is interrupted, the outcomes in line are given back. So is the one whose send
-/// waits for room, provided that the driver holds the channel's only senders: it closes the
+/// When the run is interrupted, the outcomes that are queued are given back. So is the one whose
+/// send waits for room, provided that the driver holds the channel's only senders: it closes the
 /// channel then. If others hold senders too, and there is no room, that one outcome is lost.
 ///
 /// # Panics
@@ -106,7 +112,7 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 ///
 /// # Cancel safety
 ///
-/// Dropping the driver drops every source in it at once, and every outcome in line, and lets go
+/// Dropping the driver drops every source in it at once, and every queued outcome, and lets go
 /// of the sender. To keep the outcomes, end the run by [`cancel_on`](StreamResults::cancel_on)
 /// instead.
 ///

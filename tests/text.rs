@@ -21,7 +21,7 @@ fn interrupted_says_the_reason_and_the_counts() {
     };
     assert_eq!(
         interrupted.to_string(),
-        "timed out: 3 answered, 1 failed, 2 unfinished"
+        "timed out: 3 succeeded, 1 failed, 2 unfinished"
     );
 
     let batches: Batches<_, _, _> = vec![Ok(aggregate(1, 1, 0)), Err(interrupted)];
@@ -31,11 +31,11 @@ fn interrupted_says_the_reason_and_the_counts() {
     };
     assert_eq!(
         cancelled(batches).to_string(),
-        "cancelled: 4 answered, 2 failed, 2 unfinished in 2 batches"
+        "cancelled: 4 succeeded, 2 failed, 2 unfinished in 2 batches"
     );
     assert_eq!(
         cancelled(vec![Ok(aggregate(1, 0, 0))]).to_string(),
-        "cancelled: 1 answered, 0 failed, 0 unfinished in 1 batch"
+        "cancelled: 1 succeeded, 0 failed, 0 unfinished in 1 batch"
     );
 
     let closed = Interrupted {

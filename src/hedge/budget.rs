@@ -14,6 +14,8 @@ const TOKEN: u64 = 1000;
 /// there: the retry throttling of gRPC ([proposal A6]). Clones share the tokens; keep one for
 /// each backend.
 ///
+/// What an attempt does within itself, such as retries, is not counted.
+///
 /// An attempt that is slow, and one that is dropped because another was faster, takes none. Give
 /// attempts a timeout if slowness is to count as failure.
 ///
