@@ -8,7 +8,7 @@
 //! - [`dropping`]: what stops when a future is dropped, and what does not.
 //! - [`unusual_input`]: what becomes of input that nobody means to give.
 //!
-//! Every program in it is run with the tests of this crate.
+//! Every program in it is run with the tests of this crate, but the one for WebAssembly.
 
 #[doc = include_str!("guide/from_go.md")]
 pub mod from_go {}

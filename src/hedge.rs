@@ -25,10 +25,12 @@ pub use budget::HedgeBudget;
 /// [`Duration::MAX`] as the delay makes another attempt only after a failure; with
 /// [`Duration::ZERO`] they all start as soon as the executor lets them.
 ///
-/// Use it as a source, or alone. A delay at the 95th percentile of the usual answers costs about 5
-/// % more requests and cuts off most of the tail, as *The Tail at Scale* (Dean and Barroso, 2013)
+/// Use it as a source, or alone. A delay at the 95th percentile of the usual answers costs about
+/// 5 % more requests and cuts off most of the tail, as [The Tail at Scale] (Dean and Barroso, 2013)
 /// has found. The delay is by the real clock, also where a test has paused its runtime's. It is
 /// safe only for requests that may be carried out more than once.
+///
+/// [The Tail at Scale]: https://doi.org/10.1145/2408776.2408794
 ///
 /// # Examples
 ///
@@ -55,7 +57,8 @@ pub use budget::HedgeBudget;
 ///
 /// # Panics
 ///
-/// If `attempts` is zero. Polling panics if an attempt or `make` does, and after completion.
+/// If `attempts` is zero. Polling panics if an attempt or `make` does, after completion, and where
+/// the delay needs a timer and the thread that runs the timers cannot be started.
 ///
 /// # Cancel safety
 ///

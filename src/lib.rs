@@ -7,6 +7,11 @@
 //! collected stream throws away all that had come. Here all sources live inside one future, so that
 //! dropping it is the end of every one of them, and each of them is accounted for.
 //!
+//! That no task outlives whoever waits for it is the idea of [structured concurrency]; the names of
+//! the operations, and the leaks that they are free of, are those of a service written in Go.
+//!
+//! [structured concurrency]: https://vorpus.org/blog/notes-on-structured-concurrency-or-go-statement-considered-harmful/
+//!
 //! # The three operations
 //!
 //! | operation | what it does | resolves to |
@@ -132,7 +137,7 @@
 //!
 //! - `wasm-bindgen`: clock and timers from JavaScript on `wasm32-unknown-unknown`, in browsers and in
 //!   Node. Without it this crate does not compile there, because no deadline would hold. It changes
-//!   nothing on any other target, so that a library may switch it on for all; see
+//!   nothing on any other target (under resolver 2, the default since edition 2021, or later); see
 //!   [the guide](guide::recipes#webassembly).
 //!
 //! # More

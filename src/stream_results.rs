@@ -58,7 +58,8 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 /// ends the run at once, even while every source is pending.
 ///
 /// Outcomes that are in the channel belong to the receiver, and are gone if it is dropped. To stop
-/// early and lose nothing, close it (`receiver.close()`), and read on until it is empty.
+/// early and lose nothing, close it (`receiver.close()`), read on
+/// until it is empty, and take what it had no room for from the driver's `undelivered`.
 ///
 /// There is no `fail_fast`, `quorum` or `stop_when`: whoever reads the outcomes decides, and
 /// leaves.

@@ -23,7 +23,8 @@ pub(super) use web_time::Instant;
 compile_error!(
     "this target has neither a clock nor timers of its own, and futures-aggregate needs both: \
      switch on its feature `wasm-bindgen` to have them from JavaScript, in a browser or in Node, \
-     or build for a target with a clock, such as wasm32-wasip1"
+     or build for a target with a clock, such as wasm32-wasip1 (whose deadlines need a timer of \
+     the host's, by `expire_on`)"
 );
 
 /// Whether the process goes on for as long as a timer is set, as Node does.
