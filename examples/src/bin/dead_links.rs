@@ -9,7 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::{self, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -41,11 +41,11 @@ fn main() -> ExitCode {
     examples::main(|args: Args| {
         let documents = documents::given_or_made(args.documents)?;
         let search = search(documents.paths.clone(), args.timeout);
-        Ok(exit_code(Runtime::new()?.block_on(search)))
+        Ok(exit_code(Runtime::new()?.block_on(search)?))
     })
 }
 
-async fn search(paths: Vec<PathBuf>, timeout: Duration) -> bool {
+async fn search(paths: Vec<PathBuf>, timeout: Duration) -> io::Result<bool> {
     let documents = paths.len();
     let known = Known::default();
     let sources = paths
@@ -58,24 +58,26 @@ async fn search(paths: Vec<PathBuf>, timeout: Duration) -> bool {
         .await
         .unwrap_or_else(Interrupted::into_partial);
 
+    let mut out = io::stdout().lock();
     for (document, dead) in &found.results {
         for link in dead {
-            println!("{}: {link} does not exist", document.display());
+            writeln!(out, "{}: {link} does not exist", document.display())?;
         }
     }
     for (document, error) in &found.errors {
-        println!("{}: {error}", document.display());
+        writeln!(out, "{}: {error}", document.display())?;
     }
     for document in &found.unfinished {
-        println!("{}: not read in time", document.display());
+        writeln!(out, "{}: not read in time", document.display())?;
     }
     let dead: usize = found.results.iter().map(|(_, dead)| dead.len()).sum();
-    println!(
+    writeln!(
+        out,
         "\n{} of {documents} documents read, {} files looked up, {dead} dead links",
         found.results.len(),
         known.0.borrow().len()
-    );
-    found.results.len() == documents && dead == 0
+    )?;
+    Ok(found.results.len() == documents && dead == 0)
 }
 
 async fn dead_links(document: PathBuf, known: Known) -> io::Result<Vec<String>> {

@@ -6,7 +6,7 @@
 //! cargo run -p examples --bin health https://a.example/health https://b.example/health
 //! ```
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -52,23 +52,25 @@ async fn check_all(asked: Asked, timeout: Duration) -> io::Result<bool> {
         // Those that have answered are of use, whatever the others do.
         .unwrap_or_else(Interrupted::into_partial);
 
+    let mut out = io::stdout().lock();
     for (name, (status, time)) in &health.results {
-        println!("{name:<10} up    {status} after {} ms", time.as_millis());
+        let time = time.as_millis();
+        writeln!(out, "{name:<10} up    {status} after {time} ms")?;
     }
     for (name, error) in &health.errors {
         match error {
-            SourceError::Failed(error) => println!("{name:<10} down  {}", Chain(error)),
-            error => println!("{name:<10} down  {error}"),
+            SourceError::Failed(error) => writeln!(out, "{name:<10} down  {}", Chain(error))?,
+            error => writeln!(out, "{name:<10} down  {error}")?,
         }
     }
     for name in &health.unfinished {
-        println!("{name:<10} down  no answer within {timeout:?}");
+        writeln!(out, "{name:<10} down  no answer within {timeout:?}")?;
     }
     let (up, down) = (
         health.results.len(),
         health.errors.len() + health.unfinished.len(),
     );
-    println!("\n{up} up, {down} down");
+    writeln!(out, "\n{up} up, {down} down")?;
     Ok(down == 0)
 }
 

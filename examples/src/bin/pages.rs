@@ -7,6 +7,7 @@
 //! ```
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,36 +41,40 @@ struct Args {
 fn main() -> ExitCode {
     examples::main(|args: Args| {
         let named = examples::urls_or_own(args.urls)?;
-        Ok(exit_code(smol::block_on(show_all(named, args.timeout))))
+        let complete = smol::block_on(show_all(named, args.timeout))?;
+        Ok(exit_code(complete))
     })
 }
 
-async fn show_all(named: Vec<(String, Url)>, timeout: Duration) -> bool {
+async fn show_all(named: Vec<(String, Url)>, timeout: Duration) -> io::Result<bool> {
     let sources = named.into_iter().map(|(name, url)| (name, fetch(url)));
 
     let (sender, pages) = async_channel::bounded(8);
     let run = smol::spawn(stream_results(sources, sender).timeout(timeout));
+    let mut out = io::stdout().lock();
     // The channel closes when the run has ended.
     while let Ok(outcome) = pages.recv().await {
-        show(outcome);
+        show(&mut out, outcome)?;
     }
 
     let streamed = run.await.unwrap_or_else(Interrupted::into_partial);
     // What the channel had no room for when the time was up is not lost.
-    streamed.undelivered.into_iter().for_each(show);
-    for name in &streamed.unfinished {
-        println!("{name:<10} no answer within {timeout:?}");
+    for outcome in streamed.undelivered {
+        show(&mut out, outcome)?;
     }
-    streamed.unfinished.is_empty()
+    for name in &streamed.unfinished {
+        writeln!(out, "{name:<10} no answer within {timeout:?}")?;
+    }
+    Ok(streamed.unfinished.is_empty())
 }
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
-fn show((name, outcome): Outcome<String, Bytes, AnyError>) {
+fn show(out: &mut impl Write, (name, outcome): Outcome<String, Bytes, AnyError>) -> io::Result<()> {
     match outcome {
-        Ok(page) => println!("{name:<10} {} bytes", page.len()),
-        Err(SourceError::Failed(error)) => println!("{name:<10} {}", Chain(&*error)),
-        Err(error) => println!("{name:<10} {error}"),
+        Ok(page) => writeln!(out, "{name:<10} {} bytes", page.len()),
+        Err(SourceError::Failed(error)) => writeln!(out, "{name:<10} {}", Chain(&*error)),
+        Err(error) => writeln!(out, "{name:<10} {error}"),
     }
 }
 

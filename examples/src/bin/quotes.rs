@@ -10,7 +10,7 @@
 //! started when no URL is given. async-std is no longer developed, nor are the clients made for it;
 //! async-tungstenite works over any socket.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,14 +46,17 @@ fn main() -> ExitCode {
     examples::main(|args: Args| {
         task::block_on(async {
             let exchanges = exchanges::urls_or_own(args.exchanges).await?;
-            Ok(exit_code(
-                show_all(&exchanges, &args.instruments, args.timeout).await,
-            ))
+            let complete = show_all(&exchanges, &args.instruments, args.timeout).await?;
+            Ok(exit_code(complete))
         })
     })
 }
 
-async fn show_all(exchanges: &[(String, Url)], instruments: &[String], timeout: Duration) -> bool {
+async fn show_all(
+    exchanges: &[(String, Url)],
+    instruments: &[String],
+    timeout: Duration,
+) -> io::Result<bool> {
     let batches = instruments.iter().map(|instrument| {
         let sources = exchanges.iter();
         sources.map(move |(name, url)| (name.as_str(), quote(url, instrument)))
@@ -63,13 +66,18 @@ async fn show_all(exchanges: &[(String, Url)], instruments: &[String], timeout: 
         .await
         .expect("only batches have a deadline");
 
+    let mut out = io::stdout().lock();
     for (instrument, outcome) in instruments.iter().zip(&outcomes) {
-        show(instrument, outcome);
+        show(&mut out, instrument, outcome)?;
     }
-    outcomes.iter().all(Result::is_ok)
+    Ok(outcomes.iter().all(Result::is_ok))
 }
 
-fn show(instrument: &str, outcome: &BatchOutcome<&str, f64, tungstenite::Error>) {
+fn show(
+    out: &mut impl Write,
+    instrument: &str,
+    outcome: &BatchOutcome<&str, f64, tungstenite::Error>,
+) -> io::Result<()> {
     // A batch that was late has what was there by then.
     let quotes = match outcome {
         Ok(quotes) => quotes,
@@ -77,15 +85,16 @@ fn show(instrument: &str, outcome: &BatchOutcome<&str, f64, tungstenite::Error>)
     };
     let lowest = |(_, one): &&(_, f64), (_, other): &&(_, f64)| one.total_cmp(other);
     match quotes.results.iter().min_by(lowest) {
-        Some((exchange, price)) => println!("{instrument}  {price:>9.4} at {exchange}"),
-        None => println!("{instrument}  nobody knows"),
+        Some((exchange, price)) => writeln!(out, "{instrument}  {price:>9.4} at {exchange}")?,
+        None => writeln!(out, "{instrument}  nobody knows")?,
     }
     for (exchange, error) in &quotes.errors {
-        println!("         {exchange} failed: {error}");
+        writeln!(out, "         {exchange} failed: {error}")?;
     }
     for exchange in &quotes.unfinished {
-        println!("         {exchange} did not answer in time");
+        writeln!(out, "         {exchange} did not answer in time")?;
     }
+    Ok(())
 }
 
 async fn quote(exchange: &Url, instrument: &str) -> tungstenite::Result<f64> {

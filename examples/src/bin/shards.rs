@@ -11,6 +11,7 @@
 //! it. Only a wait for a lock, five seconds at the most, it sees out.
 
 use std::convert::Infallible;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -53,11 +54,12 @@ type Row = (String, f64);
 fn main() -> ExitCode {
     examples::main(|args: Args| {
         let databases = databases::given_or_made(args.files.clone())?;
-        Ok(exit_code(smol::block_on(show(&args, &databases.files))))
+        let complete = smol::block_on(show(&args, &databases.files))?;
+        Ok(exit_code(complete))
     })
 }
 
-async fn show(args: &Args, files: &[PathBuf]) -> bool {
+async fn show(args: &Args, files: &[PathBuf]) -> io::Result<bool> {
     let query = format!(
         "SELECT * FROM ({}) ORDER BY 2 DESC LIMIT {}",
         args.query, args.top
@@ -71,24 +73,26 @@ async fn show(args: &Args, files: &[PathBuf]) -> bool {
         .await
         .unwrap_or_else(Interrupted::into_partial);
 
+    let mut out = io::stdout().lock();
     // Each file has sorted its rows.
     let rows = answer.results.into_iter().map(|(_, rows)| rows);
     let merged = rows.kmerge_by(|(_, one): &Row, (_, other): &Row| one > other);
     for (text, number) in merged.take(args.top) {
-        println!("{number:>10.2}  {text}");
+        writeln!(out, "{number:>10.2}  {text}")?;
     }
     for (file, error) in &answer.errors {
-        println!("missing: {file}: {error}");
+        writeln!(out, "missing: {file}: {error}")?;
     }
     for file in &answer.unfinished {
-        println!("missing: {file}: no answer within {:?}", args.timeout);
+        let timeout = args.timeout;
+        writeln!(out, "missing: {file}: no answer within {timeout:?}")?;
     }
 
     // From here on the files could be replaced.
     drop(running);
     let _ = ended.recv().await;
-    println!("No query is running any more.");
-    answer.errors.is_empty() && answer.unfinished.is_empty()
+    writeln!(out, "No query is running any more.")?;
+    Ok(answer.errors.is_empty() && answer.unfinished.is_empty())
 }
 
 /// Asks one file. The query keeps `running` as long as it runs.

@@ -9,7 +9,7 @@ mod chart;
 mod measure;
 mod servers;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,17 +38,20 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(args: &Args) -> io::Result<()> {
     let servers = Servers::start().await?;
-    println!(
+    let mut out = io::stdout();
+    writeln!(
+        out,
         "{} servers on this machine answer after {:.0} ms in the middle, one of a hundred after \
          more than {:.0} ms.\n",
         servers.len(),
         milliseconds(servers::MEDIAN),
         milliseconds(servers::percentile_99()),
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{:<30} {:>7}  {:>8} {:>8} {:>8} {:>8}  {:>10}",
         "milliseconds", "times", "p50", "p95", "p99", "p99.9", "extra load"
-    );
+    )?;
 
     let mut measured = Vec::new();
     let single = Workload::new(1, args.operations.saturating_mul(5));
@@ -65,12 +68,16 @@ async fn run(args: &Args) -> io::Result<()> {
             measure_and_show(&servers, &workload, patience, &mut measured).await?;
         }
     }
-    println!(
+    writeln!(
+        out,
         "\nHedged after {:.1} ms, the measured p95.",
         milliseconds(delay)
-    );
+    )?;
     if args.operations < 1000 {
-        println!("With fewer than 1000 operations p99.9 is the slowest of them.");
+        writeln!(
+            out,
+            "With fewer than 1000 operations p99.9 is the slowest of them."
+        )?;
     }
     if let Some(file) = &args.svg {
         chart::draw(&measured, file)?;
@@ -85,7 +92,7 @@ async fn measure_and_show(
     measured: &mut Vec<Measurement>,
 ) -> io::Result<Measurement> {
     let measurement = measure::measure(servers, workload, patience).await?;
-    println!("{measurement}");
+    writeln!(io::stdout(), "{measurement}")?;
     measured.push(measurement.clone());
     Ok(measurement)
 }

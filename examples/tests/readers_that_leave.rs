@@ -1,0 +1,31 @@
+//! Programs whose reader has seen enough, such as `head`.
+#![cfg(unix)]
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+#[test]
+fn programs_whose_reader_has_left_end_without_an_error() {
+    for (program, arguments) in [
+        (env!("CARGO_BIN_EXE_aggregate"), &[][..]),
+        (env!("CARGO_BIN_EXE_dead_links"), &[]),
+        (env!("CARGO_BIN_EXE_health"), &["--timeout", "1s"]),
+        (env!("CARGO_BIN_EXE_pages"), &["--timeout", "1s"]),
+        (env!("CARGO_BIN_EXE_quotes"), &[]),
+        (env!("CARGO_BIN_EXE_shards"), &[]),
+        (env!("CARGO_BIN_EXE_tail_latency"), &["--operations", "1"]),
+    ] {
+        // The reader is gone before the program can have said a word.
+        let (output, _) = UnixStream::pair().unwrap();
+        let ended = Command::new(program)
+            .args(arguments)
+            .stdout(OwnedFd::from(output))
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{program}: {errors}");
+        assert_eq!(errors, "", "{program}");
+    }
+}
