@@ -59,8 +59,33 @@ fn question_that_a_file_cannot_answer_is_its_error() {
     );
     assert_eq!(said.status, Some(2));
     assert!(said.line("2024.db").contains("no such table: none"));
-    assert!(said.line("nowhere.db").contains("unable to open"));
+    assert!(said.line("nowhere.db").contains("No such file"));
     assert!(!nowhere.exists());
+}
+
+#[test]
+fn question_may_end_in_a_comment() {
+    let made = databases::given_or_made(Vec::new()).unwrap();
+    let file = made.files[0].to_str().unwrap();
+    let query = "SELECT customer, amount FROM orders -- all of them";
+    let said = run(SHARDS, &[file, "--query", query, "--timeout", "1min"]);
+    assert_eq!(said.status, Some(0), "{}", said.output);
+    assert!(said.line("Ada").contains("310.00"));
+}
+
+/// Opening a pipe without a writer would outlast every deadline.
+#[cfg(unix)]
+#[test]
+fn file_that_cannot_be_a_database_is_refused_unopened() {
+    let made = databases::given_or_made(Vec::new()).unwrap();
+    let file = made.files[0].to_str().unwrap();
+    let pipe = made.files[0].with_file_name("pipe.db");
+    let status = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(status.unwrap().success());
+    let said = run(SHARDS, &[file, pipe.to_str().unwrap(), "--timeout", "1min"]);
+    assert_eq!(said.status, Some(2));
+    assert!(said.line("pipe.db").contains(": not a regular file"));
+    assert!(said.line("Ada").contains("310.00"));
 }
 
 #[test]

@@ -11,6 +11,8 @@
 //! it. Only a wait for a lock, five seconds at the most, it sees out.
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +52,7 @@ struct Args {
 }
 
 type Row = (String, f64);
+type AnyError = Box<dyn Error + Send + Sync>;
 
 fn main() -> ExitCode {
     examples::main(|args: Args| {
@@ -60,8 +63,9 @@ fn main() -> ExitCode {
 }
 
 async fn show(args: &Args, files: &[PathBuf]) -> io::Result<bool> {
+    // The bracket has a line of its own, as the query may end in a comment.
     let query = format!(
-        "SELECT * FROM ({}) ORDER BY 2 DESC LIMIT {}",
+        "SELECT * FROM ({}\n) ORDER BY 2 DESC LIMIT {}",
         args.query, args.top
     );
     let (running, ended) = async_channel::bounded(1);
@@ -96,13 +100,17 @@ async fn show(args: &Args, files: &[PathBuf]) -> io::Result<bool> {
 }
 
 /// Asks one file. The query keeps `running` as long as it runs.
-async fn ask(file: &Path, query: &str, running: Sender<Infallible>) -> rusqlite::Result<Vec<Row>> {
+async fn ask(file: &Path, query: &str, running: Sender<Infallible>) -> Result<Vec<Row>, AnyError> {
     // Goes when the source is dropped.
     let alive = Arc::new(());
     let observed = Arc::downgrade(&alive);
     let (file, query) = (file.to_owned(), query.to_owned());
     smol::unblock(move || {
         let _running = running;
+        // To open a pipe that nobody writes to would take for ever, and nothing could end it.
+        if !fs::metadata(&file)?.is_file() {
+            return Err("not a regular file, as a database has to be".into());
+        }
         let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         // SQLite asks every 1000 instructions whether to stop. `InterruptHandle` would do nothing
         // to a query that has not begun.
@@ -110,7 +118,7 @@ async fn ask(file: &Path, query: &str, running: Sender<Infallible>) -> rusqlite:
         connection.progress_handler(1000, Some(dropped))?;
         let mut statement = connection.prepare(&query)?;
         let rows = statement.query_map([], |row| row.try_into())?;
-        rows.collect()
+        Ok(rows.collect::<Result<_, _>>()?)
     })
     .await
 }
