@@ -1,6 +1,6 @@
 //! The program beside a real Redis: what is acknowledged, what is delivered again, and to whom.
 //!
-//! Where there is no Redis and none can be installed, these tests say so and check nothing.
+//! Where there is no Redis, and it is not root who runs them, these tests say so and check nothing.
 #![cfg(unix)]
 
 use std::collections::{BTreeSet, HashMap};
@@ -321,6 +321,34 @@ fn server_ends_with_its_script_even_if_that_is_killed() {
     signal(&server.process, "-KILL");
     assert_eq!(connection.read(&mut [0]).unwrap(), 0);
     server.process.wait().unwrap();
+}
+
+/// Whoever is not root here, and has no Redis, but a package manager and `sudo`.
+#[test]
+fn redis_is_not_installed_unless_root_runs_the_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = r#"
+        cd "$1"
+        for tool in mktemp mkfifo rm; do ln -s "$(command -v $tool)" .; done
+        printf '#!/bin/sh\necho 1000\n' >id
+        printf '#!/bin/sh\n: >"${0%%/*}/was-run"\n' | tee apt-get >sudo
+        chmod +x id apt-get sudo"#;
+    let set_up = Command::new("sh")
+        .args(["-euc", setup, "sh"])
+        .arg(folder.path())
+        .status();
+    assert!(set_up.unwrap().success());
+
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/with-redis"))
+        .arg("echo")
+        .env("PATH", folder.path())
+        .output()
+        .unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(NO_REDIS), "{message}");
+    assert!(message.contains("Install one, for example"), "{message}");
+    assert_eq!(text(&output.stdout), "");
+    assert!(!folder.path().join("was-run").exists(), "{message}");
 }
 
 #[test]
