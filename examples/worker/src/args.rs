@@ -46,16 +46,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub(crate) batch_timeout: Duration,
 
-    /// Time for each job, counted from its own start. One that is late has failed.
+    /// Time for each job, counted from its own start. One that is late has failed. A quarter of
+    /// --batch-timeout by default, so that jobs that hang do not keep their places for all of it.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub(crate) job_timeout: Option<Duration>,
+    job_timeout: Option<Duration>,
 
     /// Time after which a job that somebody took, and that has no result, is delivered again.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     pub(crate) min_idle: Duration,
 
-    /// Deliveries of a job, those that were cut short included. One that fails in the last of them
-    /// becomes a dead letter.
+    /// Deliveries of a job, those that were cut short included, but not those in which it only
+    /// waited for a place. One that fails in the last of them becomes a dead letter.
     #[arg(long, value_name = "NUMBER", default_value = "5", value_parser = at_least_one)]
     pub(crate) deliveries: usize,
 
@@ -76,6 +77,10 @@ impl Args {
                 .exit();
         }
         args
+    }
+
+    pub(crate) fn job_timeout(&self) -> Duration {
+        self.job_timeout.unwrap_or(self.batch_timeout / 4)
     }
 }
 

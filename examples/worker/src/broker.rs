@@ -1,12 +1,12 @@
 //! The stream and its consumer group. Redis remembers which entry was delivered to whom, and how
 //! often, until it is acknowledged: everything that outlives a worker is there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{
-    StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamPendingCountReply,
-    StreamPendingReply, StreamReadOptions, StreamReadReply,
+    StreamAutoClaimOptions, StreamAutoClaimReply, StreamClaimOptions, StreamId,
+    StreamPendingCountReply, StreamPendingReply, StreamReadOptions, StreamReadReply,
 };
 use redis::{AsyncCommands, AsyncConnectionConfig, RedisResult};
 
@@ -122,22 +122,32 @@ impl Broker {
     }
 
     /// Acknowledges what has come to its end, and records to which, in one transaction: nothing is
-    /// acknowledged without a record. All other entries stay pending, so there is nothing to do
-    /// for them.
-    pub(crate) async fn settle(&mut self, settlement: &Settlement) -> RedisResult<()> {
-        if settlement.done.is_empty() && settlement.dead.is_empty() {
+    /// acknowledged without a record. What was not started becomes what it was before it was
+    /// taken, and overdue. All other entries stay pending, so there is nothing to do for them.
+    pub(crate) async fn settle(
+        &mut self,
+        settlement: &Settlement,
+        taken: Instant,
+    ) -> RedisResult<()> {
+        let Settlement {
+            done,
+            dead,
+            unstarted,
+            ..
+        } = settlement;
+        if done.is_empty() && dead.is_empty() && unstarted.is_empty() {
             return Ok(());
         }
         let Self { stream, group, .. } = self;
         let mut transaction = redis::pipe();
         transaction.atomic();
-        for entry in &settlement.done {
+        for entry in done {
             transaction
                 .hincr(format!("{stream}:done"), &entry.job, 1)
                 .hincr(format!("{stream}:by"), &self.consumer, 1)
                 .xack(&*stream, &*group, &[&entry.id]);
         }
-        for (entry, error) in &settlement.dead {
+        for (entry, error) in dead {
             let letter = [
                 ("id", &entry.id),
                 ("job", &entry.job),
@@ -147,6 +157,17 @@ impl Broker {
             transaction
                 .xadd(format!("{stream}:dead"), "*", &letter)
                 .xack(&*stream, &*group, &[&entry.id]);
+        }
+        // What another worker has taken since, as this one was slow, has not been idle for so long,
+        // and stays with it.
+        let idle = taken.elapsed().as_millis() as usize;
+        for entry in unstarted {
+            let options = StreamClaimOptions::default()
+                .idle(self.min_idle.as_millis() as usize)
+                .retry(entry.deliveries - 1)
+                .with_justid();
+            let (consumer, ids) = (&self.consumer, [&entry.id]);
+            transaction.xclaim_options(&*stream, &*group, consumer, idle, &ids, options);
         }
         transaction.exec_async(&mut self.redis).await
     }

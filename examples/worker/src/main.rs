@@ -2,7 +2,8 @@
 //! have a result.
 //!
 //! The stream's consumer group delivers an entry again until it is acknowledged, and this crate
-//! accounts for every one of them: `results` are acknowledged, `errors` and `unfinished` are not.
+//! accounts for every one of them: `results` are acknowledged, `errors` and `unfinished` are not,
+//! and those of the latter that were never started are given back, as if they had not been taken.
 //! Together, no job is lost, however a worker ends. That is *at least once*: a worker can be killed
 //! after a job has changed something, and before the acknowledgement. Both are only one step if
 //! the change is in Redis too, as the record of what is done here.
@@ -12,15 +13,16 @@ mod broker;
 mod settlement;
 mod work;
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::Instant;
 use std::{fmt, io};
 
 use args::Args;
 use broker::Broker;
 use futures::FutureExt;
-use futures_aggregate::{Interrupted, process_batch};
+use futures_aggregate::{Event, Interrupted, process_batch};
 use redis::RedisResult;
 use settlement::Settlement;
 use work::Entry;
@@ -46,9 +48,10 @@ async fn run(args: &Args) -> RedisResult<Tally> {
     let mut tally = Tally::default();
     while stop.clone().now_or_never().is_none() {
         let entries = broker.take(args.take).await?;
+        let taken = Instant::now();
         if !entries.is_empty() {
             let settlement = process(entries, args, stop.clone()).await;
-            broker.settle(&settlement).await?;
+            broker.settle(&settlement, taken).await?;
             tally.add(&settlement);
         } else if args.drain && broker.is_drained().await? {
             break;
@@ -63,15 +66,21 @@ async fn process(entries: Vec<Entry>, args: &Args, stop: impl Future) -> Settlem
     let batches = settlement::batches(entries)
         .into_iter()
         .map(|batch| batch.into_iter().map(source));
+    let mut started = HashSet::new();
     let outcomes = process_batch(batches)
         .batch_timeout(args.batch_timeout)
-        .source_timeout(args.job_timeout.unwrap_or(Duration::MAX))
+        .source_timeout(args.job_timeout())
         .source_concurrency(args.concurrency)
         .catch_panics()
         .cancel_on(stop)
+        .observe(|event| {
+            if let Event::Started { id: entry } = event {
+                started.insert(entry.id.clone());
+            }
+        })
         .await
         .unwrap_or_else(Interrupted::into_partial);
-    Settlement::new(outcomes, args.deliveries)
+    Settlement::new(outcomes, &started, args.deliveries)
 }
 
 /// Completes when the worker is to stop.
@@ -105,6 +114,7 @@ struct Tally {
     done: usize,
     failed: usize,
     unfinished: usize,
+    unstarted: usize,
     dead: usize,
 }
 
@@ -113,6 +123,7 @@ impl Tally {
         self.done += settlement.done.len();
         self.failed += settlement.failed.len();
         self.unfinished += settlement.unfinished.len();
+        self.unstarted += settlement.unstarted.len();
         self.dead += settlement.dead.len();
     }
 }
@@ -121,8 +132,9 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} done, {} failed and {} unfinished left to be delivered again, {} dead",
-            self.done, self.failed, self.unfinished, self.dead
+            "{} done, {} failed and {} unfinished left to be delivered again, {} given back \
+             unstarted, {} dead",
+            self.done, self.failed, self.unfinished, self.unstarted, self.dead
         )
     }
 }

@@ -1,5 +1,7 @@
 //! What is to become of each entry, by what its batch came to. Pure bookkeeping, apart from Redis.
 
+use std::collections::HashSet;
+
 use futures_aggregate::{Aggregate, Batches, Interrupted};
 
 use crate::work::Entry;
@@ -13,13 +15,20 @@ pub(crate) struct Settlement {
     pub(crate) dead: Vec<(Entry, String)>,
     /// Have failed. They stay pending.
     pub(crate) failed: Vec<Entry>,
-    /// Were not finished when the time was up or the worker was told to stop, which is no fault of
-    /// theirs. They stay pending.
+    /// Were not finished when the time was up or the worker was told to stop. They stay pending.
     pub(crate) unfinished: Vec<Entry>,
+    /// Were not even started by then, as others had all the places, which is no fault of theirs.
+    /// They are given back: this delivery does not count.
+    pub(crate) unstarted: Vec<Entry>,
 }
 
 impl Settlement {
-    pub(crate) fn new(batches: Batches<Entry, (), String>, deliveries: usize) -> Self {
+    /// `started` has the ids of the entries that were.
+    pub(crate) fn new(
+        batches: Batches<Entry, (), String>,
+        started: &HashSet<String>,
+        deliveries: usize,
+    ) -> Self {
         let mut settlement = Self::default();
         for batch in batches {
             let Aggregate {
@@ -36,7 +45,11 @@ impl Settlement {
                     settlement.dead.push((entry, error.to_string()));
                 }
             }
+            let (unfinished, unstarted): (Vec<_>, Vec<_>) = unfinished
+                .into_iter()
+                .partition(|entry| started.contains(&entry.id));
             settlement.unfinished.extend(unfinished);
+            settlement.unstarted.extend(unstarted);
         }
         settlement
     }
@@ -75,6 +88,7 @@ mod tests {
         let [done, failed, late, last, panicked, unfinished, partial] =
             [(1, 3), (2, 2), (3, 1), (4, 3), (5, 4), (6, 9), (7, 1)]
                 .map(|(job, deliveries)| entry(job, "mail", deliveries));
+        let started = (1..=7).map(|job| format!("{job}-0")).collect();
         let failure = || SourceError::Failed("busy".to_owned());
         let complete = Aggregate {
             results: vec![(done.clone(), ())],
@@ -102,9 +116,31 @@ mod tests {
             ],
             failed: vec![failed, late],
             unfinished: vec![unfinished],
+            unstarted: vec![],
         };
         let batches = vec![Ok(complete), Err(interrupted)];
-        assert_eq!(Settlement::new(batches, 3), expected);
+        assert_eq!(Settlement::new(batches, &started, 3), expected);
+    }
+
+    #[test]
+    fn what_only_waited_for_a_place_is_given_back_even_in_its_last_delivery() {
+        let [hanging, waiting] = [50, 5].map(|job| entry(job, "mail", 1));
+        let started = HashSet::from([hanging.id.clone()]);
+        let interrupted = Interrupted {
+            reason: Reason::TimedOut,
+            partial: Aggregate {
+                results: vec![],
+                errors: vec![],
+                unfinished: vec![hanging.clone(), waiting.clone()],
+            },
+        };
+        let expected = Settlement {
+            unfinished: vec![hanging],
+            unstarted: vec![waiting],
+            ..Settlement::default()
+        };
+        let batches = vec![Err(interrupted)];
+        assert_eq!(Settlement::new(batches, &started, 1), expected);
     }
 
     #[test]

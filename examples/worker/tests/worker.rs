@@ -99,12 +99,16 @@ impl Stream {
         command
     }
 
-    /// Has a worker with much patience, but little time for a batch, do all there is to do.
+    /// Has a worker with much patience, also with each job, but little time for a batch, do all
+    /// there is to do.
     fn drain(&self, arguments: &[&str]) -> Output {
         let times = ["--drain", "--batch-timeout", "200ms", "--min-idle", "201ms"];
         let mut command = self.worker("last", &times);
         if !arguments.contains(&"--deliveries") {
             command.args(["--deliveries", "1000"]);
+        }
+        if !arguments.contains(&"--job-timeout") {
+            command.args(["--job-timeout", "1h"]);
         }
         let output = command.args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -247,6 +251,38 @@ fn what_fails_every_time_becomes_a_dead_letter_with_its_error() {
     );
     assert!(stream.done().is_empty());
     assert_eq!(stream.pending(), 0);
+}
+
+/// With the time for a job that there is by default, and with so much that only that of the batch
+/// ends those that hang.
+#[test]
+fn jobs_that_wait_for_those_that_hang_do_not_become_dead_letters() {
+    let much = ["--job-timeout", "1h"];
+    for (name, job_timeout, error) in [
+        ("freed", &[][..], "source timed out"),
+        ("kept", &much, "no outcome in 1 deliveries"),
+    ] {
+        let Some(mut stream) = Stream::new(name) else {
+            return;
+        };
+        let hanging = (0..8).map(|job| 50 + 100 * job);
+        stream.put_jobs(hanging.clone().chain(1..=5));
+        let output = stream
+            .worker("only", &["--drain", "--deliveries", "1"])
+            .args(["--concurrency", "8"])
+            .args(["--batch-timeout", "2s", "--min-idle", "2001ms"])
+            .args(job_timeout)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+
+        let done: BTreeSet<_> = stream.done().into_keys().collect();
+        assert_eq!(done, (1..=5).map(|job| job.to_string()).collect());
+        let dead: BTreeSet<_> = stream.dead().into_iter().collect();
+        let expected = hanging.map(|job| (job.to_string(), error.to_owned()));
+        assert_eq!(dead, expected.collect());
+        assert_eq!(stream.pending(), 0);
+    }
 }
 
 #[test]
