@@ -95,8 +95,10 @@ fn source_error_speaks_for_the_error_inside() {
     let timed_out = SourceError::<io::Error>::TimedOut;
     assert_eq!(timed_out.to_string(), "source timed out");
     assert!(timed_out.source().is_none() && timed_out.is_timed_out());
+    assert!(!timed_out.is_failed() && !timed_out.is_panicked());
     let panicked = SourceError::<io::Error>::Panicked("index out of bounds".to_owned());
     assert_eq!(panicked.to_string(), "source panicked: index out of bounds");
     assert!(panicked.source().is_none() && panicked.is_panicked());
+    assert!(!panicked.is_failed() && !panicked.is_timed_out());
     assert!(panicked.into_failed().is_none());
 }

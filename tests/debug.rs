@@ -1,0 +1,79 @@
+//! What is shown of operations and events where somebody debugs: how far they are, and nothing of
+//! what they merely hold.
+
+mod common;
+
+use std::time::Duration;
+
+use common::NEVER;
+use futures::future::{FutureExt, pending, ready};
+use futures_aggregate::{
+    Event, Reason, SourceError, fetch_and_aggregate, hedge, process_batch, stream_results,
+};
+
+/// Neither its futures, nor its values, nor its errors can be shown.
+struct Opaque;
+
+#[test]
+fn operations_show_how_far_they_are() {
+    let sources = vec![
+        (1, ready(Ok(Opaque)).left_future()),
+        (2, ready(Err(Opaque)).left_future()),
+        (3, pending().right_future()),
+    ];
+    let mut run = Box::pin(fetch_and_aggregate(sources, NEVER));
+    assert!(run.as_mut().now_or_never().is_none());
+    assert_eq!(
+        format!("{run:?}"),
+        "FetchAndAggregate { in_flight: 1, results: 1, errors: 1, .. }"
+    );
+
+    let batches = [[(1, pending::<Result<Opaque, Opaque>>())]];
+    let mut run = Box::pin(process_batch(batches).batch_timeout(NEVER));
+    assert!(run.as_mut().now_or_never().is_none());
+    assert_eq!(format!("{run:?}"), "ProcessBatch { in_flight: 1, .. }");
+
+    let (sender, _receiver) = async_channel::bounded(1);
+    let sources = [(1, pending::<Result<Opaque, Opaque>>())];
+    let mut run = Box::pin(stream_results(sources, sender));
+    assert!(run.as_mut().now_or_never().is_none());
+    assert_eq!(format!("{run:?}"), "StreamResults { in_flight: 1, .. }");
+}
+
+#[test]
+fn hedge_shows_how_many_attempts_are_made_and_have_failed() {
+    let attempts = |attempt| match attempt {
+        0 => ready(Err::<Opaque, Opaque>(Opaque)).left_future(),
+        _ => pending().right_future(),
+    };
+    let mut run = Box::pin(hedge(Duration::MAX, 2, attempts));
+    assert!(run.as_mut().now_or_never().is_none());
+    assert_eq!(format!("{run:?}"), "Hedge { in_flight: 1, failed: 1, .. }");
+}
+
+#[test]
+fn events_show_whose_they_are_and_how_it_went() {
+    let shown = |event: Event<'_, u32, Opaque, Opaque>| format!("{event:?}");
+    assert_eq!(shown(Event::Started { id: &1 }), "Started { id: 1 }");
+    let result = Ok(&Opaque);
+    assert_eq!(
+        shown(Event::Finished { id: &2, result }),
+        "Finished { id: 2, is_ok: true, .. }"
+    );
+    let result = Err(&SourceError::TimedOut);
+    assert_eq!(
+        shown(Event::Finished { id: &3, result }),
+        "Finished { id: 3, is_ok: false, .. }"
+    );
+    let reason = Reason::Cancelled;
+    assert_eq!(
+        shown(Event::Unfinished { id: &4, reason }),
+        "Unfinished { id: 4, reason: Cancelled }"
+    );
+}
+
+#[test]
+fn reasons_are_errors_of_their_own() {
+    let error: Box<dyn std::error::Error> = Reason::TimedOut.into();
+    assert_eq!(error.to_string(), "timed out");
+}
