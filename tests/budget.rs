@@ -208,7 +208,9 @@ fn batch_that_spends_the_whole_budget_does_not_keep_another_from_being_started()
     let (handles, list) = sources(ALL_OF_ONE_POLL + 1);
     handles.iter().for_each(common::Handle::never_rests);
     let (last, future) = source();
-    let run = process_batch([list, vec![(9999, future)]]).source_concurrency(ALL_OF_ONE_POLL);
+    let run = process_batch([list, vec![(9999, future)]])
+        .source_concurrency(ALL_OF_ONE_POLL)
+        .batch_timeout(NEVER);
     let mut task = Task::new(run);
     for _ in 0..100 {
         assert!(task.poll().is_pending());
@@ -221,7 +223,7 @@ fn batch_that_is_left_one_poll_at_a_time_starts_all_its_sources_and_polls_them()
     let (handles, mut list) = sources(ALL_OF_ONE_POLL - 1 + 300);
     handles.iter().for_each(common::Handle::never_rests);
     let second = list.split_off(ALL_OF_ONE_POLL - 1);
-    let mut task = Task::new(process_batch([list, second]));
+    let mut task = Task::new(process_batch([list, second]).batch_timeout(NEVER));
     for _ in 0..2000 {
         assert!(task.poll().is_pending());
     }
