@@ -49,6 +49,11 @@ pub fn url(schemes: &'static [&str]) -> impl Fn(&str) -> Result<Url, String> + C
     }
 }
 
+/// The URLs that were given, each by its own name.
+pub(crate) fn named(urls: Vec<Url>) -> Vec<(String, Url)> {
+    urls.into_iter().map(|url| (url.to_string(), url)).collect()
+}
+
 /// Parses a number other than 0.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {

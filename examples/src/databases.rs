@@ -2,26 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use tempfile::TempDir;
 
-/// Files, and the folder that they are in where they were made. It goes with this value.
-pub struct Databases {
-    pub files: Vec<PathBuf>,
-    _folder: Option<TempDir>,
-}
+use crate::Files;
 
 /// These, or without any some that it makes: three with orders, one whose list of orders has no
 /// end, and one that is no database.
-pub fn given_or_made(files: Vec<PathBuf>) -> io::Result<Databases> {
-    if !files.is_empty() {
-        let _folder = None;
-        return Ok(Databases { files, _folder });
-    }
-    let folder = TempDir::new()?;
-    let file = |name| folder.path().join(name);
+pub fn given_or_made(paths: Vec<PathBuf>) -> io::Result<Files> {
+    Files::given_or_made(paths, make)
+}
+
+fn make(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let file = |name| folder.join(name);
     let tables = [
         (
             "2024.db",
@@ -38,18 +32,17 @@ pub fn given_or_made(files: Vec<PathBuf>) -> io::Result<Databases> {
              SELECT 'number ' || n, n FROM numbers",
         ),
     ];
-    let mut files = Vec::new();
+    let mut paths = Vec::new();
     for (name, rows) in tables {
         let sql = format!("CREATE VIEW orders(customer, amount) AS {rows}");
         let made = Connection::open(file(name)).and_then(|made| made.execute_batch(&sql));
         made.map_err(io::Error::other)?;
-        files.push(file(name));
+        paths.push(file(name));
     }
     fs::write(
         file("broken.db"),
         "What is this? It is no database.".repeat(100),
     )?;
-    files.push(file("broken.db"));
-    let _folder = Some(folder);
-    Ok(Databases { files, _folder })
+    paths.push(file("broken.db"));
+    Ok(paths)
 }

@@ -2,24 +2,17 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
-/// Documents, and the folder that they are in where they were made. It goes with this value.
-pub struct Documents {
-    pub paths: Vec<PathBuf>,
-    _folder: Option<TempDir>,
-}
+use crate::Files;
 
 /// These, or without any some that it makes: sound ones, one with dead links, one that is no text
 /// and one that does not exist.
-pub fn given_or_made(paths: Vec<PathBuf>) -> io::Result<Documents> {
-    if !paths.is_empty() {
-        let _folder = None;
-        return Ok(Documents { paths, _folder });
-    }
-    let folder = TempDir::new()?;
+pub fn given_or_made(paths: Vec<PathBuf>) -> io::Result<Files> {
+    Files::given_or_made(paths, make)
+}
+
+fn make(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let texts: [(&str, &[u8]); 4] = [
         (
             "index.md",
@@ -32,12 +25,11 @@ pub fn given_or_made(paths: Vec<PathBuf>) -> io::Result<Documents> {
         ("old news.md", b"[picture](picture.svg), [guide](guide.md)"),
         ("latin-1.md", b"caf\xe9"),
     ];
-    let mut paths = vec![folder.path().join("missing.md")];
+    let mut paths = vec![folder.join("missing.md")];
     for (name, text) in texts {
-        let path = folder.path().join(name);
+        let path = folder.join(name);
         fs::write(&path, text)?;
         paths.push(path);
     }
-    let _folder = Some(folder);
-    Ok(Documents { paths, _folder })
+    Ok(paths)
 }

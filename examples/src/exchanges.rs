@@ -9,6 +9,8 @@ use async_tungstenite::tungstenite::{self, Message};
 use futures::StreamExt;
 use url::Url;
 
+use crate::command::named;
+
 /// How an exchange answers.
 #[derive(Clone, Copy)]
 enum Habit {
@@ -24,7 +26,7 @@ enum Habit {
 /// until the program ends.
 pub async fn urls_or_own(urls: Vec<Url>) -> io::Result<Vec<(String, Url)>> {
     if !urls.is_empty() {
-        return Ok(urls.into_iter().map(|url| (url.to_string(), url)).collect());
+        return Ok(named(urls));
     }
     let mut started = Vec::new();
     for (name, habit) in [

@@ -18,12 +18,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::time::sleep;
 
+use crate::command::named;
+
 /// These with their names, or without any the servers of this machine, which it starts.
 pub fn urls_or_own(urls: Vec<Url>) -> io::Result<Vec<(String, Url)>> {
     if urls.is_empty() {
         return start();
     }
-    Ok(urls.into_iter().map(|url| (url.to_string(), url)).collect())
+    Ok(named(urls))
 }
 
 /// Starts the servers, each on a port of its own, on a thread of their own, so that any executor

@@ -33,7 +33,7 @@ fn rows_of_all_files_are_merged_and_missing_files_named() {
 #[test]
 fn given_files_that_all_answer_are_a_success() {
     let made = databases::given_or_made(Vec::new()).unwrap();
-    let files = made.files[..3].iter().map(|file| file.to_str().unwrap());
+    let files = made.paths[..3].iter().map(|file| file.to_str().unwrap());
     let query = "SELECT 'to ' || customer, -amount FROM orders WHERE amount < 50";
     let options = ["--query", query, "--top", "2", "--timeout", "1min"];
     let said = run(SHARDS, &files.chain(options).collect::<Vec<_>>());
@@ -46,8 +46,8 @@ fn given_files_that_all_answer_are_a_success() {
 #[test]
 fn question_that_a_file_cannot_answer_is_its_error() {
     let made = databases::given_or_made(Vec::new()).unwrap();
-    let file = made.files[0].to_str().unwrap();
-    let nowhere = made.files[0].with_file_name("nowhere.db");
+    let file = made.paths[0].to_str().unwrap();
+    let nowhere = made.paths[0].with_file_name("nowhere.db");
     let said = run(
         SHARDS,
         &[
@@ -66,7 +66,7 @@ fn question_that_a_file_cannot_answer_is_its_error() {
 #[test]
 fn question_may_end_in_a_comment() {
     let made = databases::given_or_made(Vec::new()).unwrap();
-    let file = made.files[0].to_str().unwrap();
+    let file = made.paths[0].to_str().unwrap();
     let query = "SELECT customer, amount FROM orders -- all of them";
     let said = run(SHARDS, &[file, "--query", query, "--timeout", "1min"]);
     assert_eq!(said.status, Some(0), "{}", said.output);
@@ -78,8 +78,8 @@ fn question_may_end_in_a_comment() {
 #[test]
 fn file_that_cannot_be_a_database_is_refused_unopened() {
     let made = databases::given_or_made(Vec::new()).unwrap();
-    let file = made.files[0].to_str().unwrap();
-    let pipe = made.files[0].with_file_name("pipe.db");
+    let file = made.paths[0].to_str().unwrap();
+    let pipe = made.paths[0].with_file_name("pipe.db");
     let status = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(status.unwrap().success());
     let said = run(SHARDS, &[file, pipe.to_str().unwrap(), "--timeout", "1min"]);

@@ -57,7 +57,7 @@ type AnyError = Box<dyn Error + Send + Sync>;
 fn main() -> ExitCode {
     examples::main(|args: Args| {
         let databases = databases::given_or_made(args.files.clone())?;
-        let complete = smol::block_on(show(&args, &databases.files))?;
+        let complete = smol::block_on(show(&args, &databases.paths))?;
         Ok(exit_code(complete))
     })
 }
