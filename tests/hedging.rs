@@ -203,6 +203,20 @@ fn attempt_that_panics_unwinds_and_the_others_go_on() {
     assert_eq!(task.finish(), Ok(7));
 }
 
+/// The success was there, whatever its attempt does as it goes.
+#[test]
+fn success_whose_attempt_panics_in_its_drop_is_kept() {
+    let (handles, make) = attempts(2);
+    handles[0].on_drop(|| panic!("first"));
+    let mut task = Task::new(hedge(Duration::ZERO, 2, make));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Ok(7));
+    assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
+    assert!(task.is_woken());
+    assert_eq!(task.finish(), Ok(7));
+    assert_eq!(polls(&handles), [2, 1]);
+}
+
 /// How many attempts one hedge makes that fails.
 fn attempts_made(budget: &HedgeBudget, most: usize) -> usize {
     let mut made = 0;

@@ -338,6 +338,46 @@ fn batches_fail_fast_when_one_of_them_is_interrupted() {
 }
 
 #[test]
+fn batch_that_runs_into_its_own_timeout_has_failed() {
+    let (_, mut list) = sources(2);
+    let second = list.split_off(1);
+    let run = process_batch([list, second])
+        .batch_timeout(Duration::ZERO)
+        .fail_fast();
+    let interrupted = Task::new(run).finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    let reasons = interrupted
+        .partial
+        .iter()
+        .map(|batch| batch.as_ref().unwrap_err().reason);
+    assert!(reasons.eq([Reason::TimedOut, Reason::SourceFailed]));
+}
+
+#[test]
+fn batch_that_fails_in_the_last_look_after_the_deadline_decides() {
+    let (handles, mut list) = sources(2);
+    let second = list.split_off(1);
+    let (deadline, timer) = source();
+    let run = process_batch([list, second])
+        .batch_fail_fast()
+        .fail_fast()
+        .expire_on(timer);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    // It is woken after its turn in the poll of the deadline.
+    let first = handles[0].clone();
+    handles[1].on_poll(move |_| first.answer(Err("refused")));
+    handles[1].wake();
+    deadline.answer(Ok(0));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    assert_eq!(
+        interrupted.partial[0].as_ref().unwrap_err().reason,
+        Reason::SourceFailed
+    );
+}
+
+#[test]
 fn errors_within_a_batch_are_no_failure_of_the_batch() {
     let batches = [[(0, ready(Err("refused")))], [(1, ready(Ok(1)))]];
     let outcomes = Task::new(process_batch(batches).fail_fast())
