@@ -20,12 +20,13 @@ fn operations_show_how_far_they_are() {
         (1, ready(Ok(Opaque)).left_future()),
         (2, ready(Err(Opaque)).left_future()),
         (3, pending().right_future()),
+        (4, pending().right_future()),
     ];
     let mut run = Box::pin(fetch_and_aggregate(sources, NEVER));
     assert!(run.as_mut().now_or_never().is_none());
     assert_eq!(
         format!("{run:?}"),
-        "FetchAndAggregate { in_flight: 1, results: 1, errors: 1, .. }"
+        "FetchAndAggregate { in_flight: 2, results: 1, errors: 1, .. }"
     );
 
     let batches = [[(1, pending::<Result<Opaque, Opaque>>())]];

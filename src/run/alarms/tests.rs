@@ -101,6 +101,11 @@ pub(in crate::run) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What tells an alarm from another of the same time.
+pub(in crate::run) fn number(alarm: &Alarm) -> u64 {
+    alarm.key.1
+}
+
 /// Wakes those whose time has come by `now`, as a timer would. Only for who is alone.
 pub(in crate::run) fn wake_due(now: Instant) {
     let due = lock().take_due(now);

@@ -4,9 +4,11 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use super::Deadlines;
 use crate::fetch_and_aggregate;
-use crate::run::alarms::tests::alone;
+use crate::run::alarms::tests::{alone, number};
 use crate::run::clock;
+use crate::run::ready::Ready;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -49,4 +51,36 @@ fn one_poll_stops_a_bounded_number_of_late_sources() {
     );
     while poll().is_pending() {}
     assert_eq!(alive.get(), 0);
+}
+
+#[test]
+fn alarm_is_set_anew_only_for_an_earlier_deadline() {
+    let _alone = alone();
+    let ready = Ready::new();
+    let mut deadlines = Deadlines::new(4 * HOUR);
+    deadlines.start();
+    let now = Instant::now();
+    let mut alarm_for = |source: Option<Duration>| {
+        let source = source.map(|after| now + after);
+        assert!(!deadlines.arm(now, [source, None], &ready));
+        number(deadlines.alarm.as_ref().unwrap())
+    };
+    let first = alarm_for(None);
+    assert_eq!(alarm_for(None), first);
+    assert_eq!(alarm_for(Some(5 * HOUR)), first);
+    let earlier = alarm_for(Some(HOUR));
+    assert_ne!(earlier, first);
+    assert_eq!(alarm_for(Some(HOUR)), earlier);
+    assert_eq!(alarm_for(Some(2 * HOUR)), earlier);
+}
+
+#[test]
+fn run_without_limits_never_asks_the_clock() {
+    let mut deadlines = Deadlines::new(Duration::MAX);
+    deadlines.set_source_timeout(Duration::MAX);
+    deadlines.set_pace(Duration::MAX);
+    deadlines.start();
+    assert_eq!(deadlines.now(), None);
+    deadlines.set_source_timeout(HOUR);
+    assert!(deadlines.now().is_some());
 }
