@@ -143,6 +143,13 @@ fn source_in_flight_takes_less_memory_than_in_futures_unordered_unless_it_keeps_
 }
 
 #[test]
+fn room_for_results_is_made_once_where_all_will_come() {
+    let sources = (0..1000).map(|id| (id, ready(Answer::Ok(()))));
+    let aggregate = Task::new(fetch_and_aggregate(sources, NEVER)).finish();
+    assert_eq!(aggregate.unwrap().results.capacity(), 1000);
+}
+
+#[test]
 fn room_for_results_is_made_only_for_those_that_will_come() {
     let source = |id: u64| (id, ready(Answer::Ok(())));
     // Endless, or known but not all of them needed, or more than there is memory for.
@@ -153,6 +160,10 @@ fn room_for_results_is_made_only_for_those_that_will_come() {
     let run = fetch_and_aggregate((0..1000).map(source), NEVER);
     let mut task = Task::new(run.stop_when(|so_far| so_far.results.len() == 1));
     assert!(task.finish().unwrap().results.capacity() < 10);
+    // A list that may have far fewer than it says.
+    let few = (0..1000).filter(|id| id % 100 == 0).map(source);
+    let mut task = Task::new(fetch_and_aggregate(few, NEVER));
+    assert!(task.finish().unwrap().results.capacity() < 100);
     let before = Counts::now();
     let run = fetch_and_aggregate((0..1 << 40).map(source), NEVER).concurrency(1);
     let mut task = Task::new(run);

@@ -163,6 +163,20 @@ fn taking_one_slot_takes_it_from_the_words_and_from_the_sweep() {
 }
 
 #[test]
+fn taking_one_slot_leaves_its_neighbours() {
+    for slot in [0, 30, 31, 32, 33, 94, 95, 96, 5000] {
+        let (mut ready, wakers, _) = tree(5002);
+        ready.begin_poll();
+        assert!(!ready.take(slot));
+        wakers[slot].wake_by_ref();
+        wakers[slot + 1].wake_by_ref();
+        assert!(ready.take(slot));
+        assert!(!ready.take(slot));
+        assert_eq!(sweep(&mut ready), [slot + 1]);
+    }
+}
+
+#[test]
 fn taking_a_slot_that_the_sweep_already_holds_takes_it_out_of_the_sweep() {
     let (mut ready, wakers, _) = tree(64);
     ready.begin_poll();
