@@ -236,6 +236,15 @@ fn alarm_that_is_taken_back_leaves_no_waker() {
 }
 
 #[test]
+fn timer_stays_for_the_next_alarm_when_one_is_taken_back() {
+    let _alone = alone();
+    let before = lock().timer.take();
+    drop(before);
+    drop(Alarm::set(Instant::now() + HOUR, Waker::noop().clone()));
+    assert!(lock().timer.is_some());
+}
+
+#[test]
 fn alarm_that_is_due_goes_off() {
     let _alone = alone();
     let (sender, receiver) = std::sync::mpsc::channel();

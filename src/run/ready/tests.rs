@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use super::tree::{DIRECT, place, segment_start};
-use super::{Flag, Ready};
+use super::tree::{DIRECT, MOST_SEGMENTS, SINGLE, place, segment_start};
+use super::{Flag, MOST_SLOTS, Ready};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -49,13 +49,14 @@ fn sweep(ready: &mut Ready) -> Vec<usize> {
 #[test]
 fn segments_follow_each_other_without_gap_or_overlap() {
     let mut start = DIRECT;
-    for number in 0..20 {
+    for number in 0..MOST_SEGMENTS {
         assert_eq!(segment_start(number), start);
         assert_eq!(place(start), (number, 0));
         let len = 64 << number;
         assert_eq!(place(start + len - 1), (number, len - 1));
         start += len;
     }
+    assert_eq!(start, MOST_SLOTS);
 }
 
 #[test]
@@ -237,6 +238,24 @@ fn task_waker_that_panics_leaves_the_tree_intact() {
     end_poll(&mut ready, &task.clone().into());
     wakers[0].wake_by_ref();
     assert_eq!(task.count(), 1);
+}
+
+#[test]
+fn one_slot_woken_while_the_task_waits_is_named_in_the_root_word() {
+    for slot in [0, 31, 32, 5000] {
+        let (mut ready, wakers, task) = tree(5001);
+        wakers[slot].wake_by_ref();
+        assert_eq!(sweep(&mut ready), [slot]);
+        ready.begin_poll();
+        end_poll(&mut ready, &task.clone().into());
+        wakers[slot].wake_by_ref();
+        let named = if slot < DIRECT {
+            1 << slot
+        } else {
+            SINGLE | slot as u64
+        };
+        assert_eq!(ready.tree.root.load(Ordering::Relaxed), named);
+    }
 }
 
 #[test]

@@ -12,9 +12,9 @@ pub(super) const FANOUT: usize = u64::BITS as usize;
 /// Slots whose bits are in the root word itself.
 pub(super) const DIRECT: usize = 32;
 /// Segments, each under one bit of the root word above those.
-const MOST_SEGMENTS: usize = 25;
+pub(super) const MOST_SEGMENTS: usize = 25;
 /// As many slots as there can be bits for.
-pub(in crate::run) const MOST_SLOTS: usize = DIRECT + FANOUT * ((1 << MOST_SEGMENTS) - 1);
+pub(in crate::run) const MOST_SLOTS: usize = segment_start(MOST_SEGMENTS);
 /// The bits of those slots in the root word.
 pub(super) const DIRECT_SLOTS: u64 = (1 << DIRECT) - 1;
 /// The bits of the segments.
@@ -204,6 +204,7 @@ pub(super) fn place(slot: usize) -> (usize, usize) {
     (number, slot - segment_start(number))
 }
 
-pub(super) fn segment_start(number: usize) -> usize {
+/// The first slot of a segment.
+pub(super) const fn segment_start(number: usize) -> usize {
     DIRECT + FANOUT * ((1 << number) - 1)
 }
