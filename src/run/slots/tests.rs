@@ -2,6 +2,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::Slots;
+use super::storage::Storage;
 use crate::run::panics::Panics;
 use crate::run::ready::Ready;
 
@@ -150,4 +151,15 @@ fn deadlines_are_those_of_the_start_and_come_in_its_order() {
     let last = slots.oldest().unwrap();
     remove(&mut slots, last);
     assert_eq!(slots.next_deadline(), None);
+}
+
+#[test]
+fn values_of_up_to_a_kibibyte_share_allocations() {
+    type Kibibyte = [[u64; 32]; 4];
+    let mut small = Storage::<Kibibyte>::new();
+    small.grow();
+    assert_eq!(small.len(), 4);
+    let mut large = Storage::<(Kibibyte, u8)>::new();
+    large.grow();
+    assert_eq!(large.len(), 1);
 }
