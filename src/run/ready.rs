@@ -139,7 +139,7 @@ impl Ready {
         if root & SINGLE != 0 {
             // The task has waited, and so there is no sweep under way: this slot is the next.
             (self.leaf, self.leaf_bits) = (single(root), 1);
-            root &= !(SINGLE | DIRECT_SLOTS);
+            root &= !SINGLE & !DIRECT_SLOTS;
         }
         self.woken |= root;
     }
@@ -151,7 +151,7 @@ impl Ready {
             self.take_woken();
             (self.leaf, self.leaf_bits) = (0, self.woken & DIRECT_SLOTS);
             self.unswept = self.woken & SEGMENTS;
-            self.woken &= !(DIRECT_SLOTS | SEGMENTS);
+            self.woken &= !DIRECT_SLOTS & !SEGMENTS;
         }
     }
 

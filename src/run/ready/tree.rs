@@ -104,7 +104,7 @@ impl Tree {
             if root & SINGLE != 0 {
                 // Its number makes room for its bit, and for ours.
                 bits |= self.mark(single(root)).unwrap_or(0);
-                others &= !(SINGLE | DIRECT_SLOTS);
+                others &= !SINGLE & !DIRECT_SLOTS;
             }
             let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
             let set = self
