@@ -146,7 +146,8 @@ fn source_in_flight_takes_less_memory_than_in_futures_unordered_unless_it_keeps_
 fn room_for_results_is_made_once_where_all_will_come() {
     let sources = (0..1000).map(|id| (id, ready(Answer::Ok(()))));
     let aggregate = Task::new(fetch_and_aggregate(sources, NEVER)).finish();
-    assert_eq!(aggregate.unwrap().results.capacity(), 1000);
+    // One that grows would have come to 1,024.
+    assert!((1000..1024).contains(&aggregate.unwrap().results.capacity()));
 }
 
 #[test]

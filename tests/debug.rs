@@ -6,9 +6,10 @@ mod common;
 use std::time::Duration;
 
 use common::NEVER;
-use futures::future::{FutureExt, pending, ready};
+use futures::future::{FutureExt, Ready, pending, ready};
 use futures_aggregate::{
-    Event, Reason, SourceError, fetch_and_aggregate, hedge, process_batch, stream_results,
+    Event, FetchAndAggregate, Reason, SourceError, fetch_and_aggregate, hedge, process_batch,
+    stream_results,
 };
 
 /// Neither its futures, nor its values, nor its errors can be shown.
@@ -39,6 +40,26 @@ fn operations_show_how_far_they_are() {
     let mut run = Box::pin(stream_results(sources, sender));
     assert!(run.as_mut().now_or_never().is_none());
     assert_eq!(format!("{run:?}"), "StreamResults { in_flight: 1, .. }");
+}
+
+/// Deriving asks for `S: Debug`, of which futures know nothing.
+#[derive(Debug)]
+#[allow(dead_code, reason = "it is shown")]
+struct Query<S> {
+    run: FetchAndAggregate<std::iter::Empty<(u32, Source)>, u32, Source, Opaque, Opaque, S>,
+}
+
+type Source = Ready<Result<Opaque, Opaque>>;
+
+#[test]
+fn struct_with_an_operation_can_be_shown_whatever_its_signals_are() {
+    let run = fetch_and_aggregate(std::iter::empty(), NEVER)
+        .cancel_on(async {})
+        .expire_on(async {});
+    assert_eq!(
+        format!("{:?}", Query { run }),
+        "Query { run: FetchAndAggregate { in_flight: 0, results: 0, errors: 0, .. } }"
+    );
 }
 
 #[test]

@@ -273,6 +273,7 @@ fn budgets_that_make_no_sense_are_refused() {
         (0, 0.1, "at least 1"),
         (10, 0.0, "between 0.001"),
         (10, -1.0, "between 0.001"),
+        (10, 1000.001, "between 0.001"),
         (10, f64::NAN, "between 0.001"),
         (10, f64::INFINITY, "between 0.001"),
     ] {
@@ -283,6 +284,15 @@ fn budgets_that_make_no_sense_are_refused() {
                 .map(|text| (*text).to_owned())
         });
         assert!(message.unwrap().contains(says));
+    }
+}
+
+#[test]
+fn budgets_at_the_bounds_are_taken() {
+    for (tokens, ratio) in [(1, 0.001), (u32::MAX, 1000.0)] {
+        let budget = HedgeBudget::new(tokens, ratio);
+        succeed(&budget);
+        assert!(budget.allows());
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the caller wants to see of a run, and to decide in it. Nothing, unless it says so.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,6 @@ use crate::{Event, Reason, SourceError};
 /// The caller's hooks: what `observe` and `stop_when` were given.
 ///
 /// It is public so that the type of an operation can be written down.
-#[derive(Debug)]
 pub struct Hooks<O = Unobserved, R = Unruled> {
     observer: O,
     rule: R,
@@ -46,6 +46,12 @@ impl<O, R> Hooks<O, R> {
                 rule,
             },
         }
+    }
+}
+
+impl<O, R> fmt::Debug for Hooks<O, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").finish_non_exhaustive()
     }
 }
 
@@ -107,7 +113,6 @@ impl<K, T, E> Observe<K, T, E> for Unobserved {
 }
 
 /// A closure of the caller's watches.
-#[derive(Debug)]
 pub struct Observed<O, N, T, E> {
     before: O,
     observer: N,
@@ -155,9 +160,14 @@ fn tell_both(first: impl FnOnce(), second: impl FnOnce()) {
     panics.resume();
 }
 
+impl<O, N, T, E> fmt::Debug for Observed<O, N, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observed").finish_non_exhaustive()
+    }
+}
+
 /// One observer for all the runs of a batch. They are polled one after another, so that nobody
 /// ever waits for it.
-#[derive(Debug)]
 pub struct Shared<O>(Arc<Mutex<O>>);
 
 impl<O> Shared<O> {
@@ -212,6 +222,12 @@ impl<K, T, E, O: Observe<K, T, E>> Observe<K, T, E> for Shared<O> {
     }
 }
 
+impl<O> fmt::Debug for Shared<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 /// Nothing but the sources decides.
 #[derive(Debug, Clone, Copy)]
 pub struct Unruled;
@@ -223,7 +239,6 @@ impl<A: ?Sized> Decide<A> for Unruled {
 }
 
 /// A closure of the caller's decides.
-#[derive(Debug)]
 pub struct Ruled<R, N> {
     before: R,
     rule: N,
@@ -238,3 +253,12 @@ where
         self.before.is_enough(so_far) || (self.rule)(so_far)
     }
 }
+
+impl<R, N> fmt::Debug for Ruled<R, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ruled").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Futures of the caller's own that end a run: to cancel it, or to let it expire.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -25,7 +26,6 @@ pin_project! {
     /// The signals of a run: what `cancel_on` and `expire_on` were given.
     ///
     /// It is public so that the type of an operation can be written down.
-    #[derive(Debug)]
     pub struct Signals<C = Never, X = Never> {
         #[pin]
         cancel: Watch<C>,
@@ -78,10 +78,15 @@ impl<C: Future, X: Future> Signals<C, X> {
     }
 }
 
+impl<C, X> fmt::Debug for Signals<C, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").finish_non_exhaustive()
+    }
+}
+
 pin_project! {
     /// A future beside the sources, polled when it is new and then only when it was woken. Once it
     /// has completed, or panicked, it is idle: never polled again, and dropped with the rest.
-    #[derive(Debug)]
     pub(crate) struct Watch<S> {
         #[pin]
         future: Option<S>,
@@ -90,7 +95,7 @@ pin_project! {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
     /// Polled, and so to be woken.
@@ -185,7 +190,6 @@ pin_project! {
     /// Completes when the first of two signals does: what two calls of `cancel_on` come to.
     ///
     /// It is public so that the type of an operation can be written down.
-    #[derive(Debug)]
     pub struct First<A, B> {
         #[pin]
         one: Option<A>,
@@ -207,3 +211,12 @@ impl<A: Future, B: Future> Future for First<A, B> {
         }
     }
 }
+
+impl<A, B> fmt::Debug for First<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("First").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,7 @@ fn alarm_is_set_anew_only_for_an_earlier_deadline() {
 }
 
 #[test]
-fn run_without_limits_never_asks_the_clock() {
+fn longest_duration_is_no_limit() {
     let mut deadlines = Deadlines::new(Duration::MAX);
     deadlines.set_source_timeout(Duration::MAX);
     deadlines.set_pace(Duration::MAX);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use super::tree::{DIRECT, MOST_SEGMENTS, SINGLE, place, segment_start};
+use super::tree::{DIRECT, MOST_SEGMENTS, SINGLE, Segment, place, segment_start};
 use super::{Flag, MOST_SLOTS, Ready};
 
 #[derive(Default)]
@@ -57,6 +57,20 @@ fn segments_follow_each_other_without_gap_or_overlap() {
         start += len;
     }
     assert_eq!(start, MOST_SLOTS);
+}
+
+#[test]
+fn segments_have_one_word_for_64_slots_and_one_above_64_words() {
+    for (number, words) in [
+        (0, 1),
+        (1, 1 + 2),
+        (6, 1 + 64),
+        (7, 1 + 64 + 128),
+        (12, 1 + 64 + 4096),
+        (13, 1 + 64 + 4096 + 8192),
+    ] {
+        assert_eq!(Segment::new(number).words.len(), words);
+    }
 }
 
 #[test]

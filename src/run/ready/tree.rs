@@ -41,7 +41,7 @@ pub(super) struct Tree {
 pub(super) struct Segment {
     /// Level after level from the top, so that the words below word `w` are `64 w + 1` to
     /// `64 w + 64`. Only the last level, of the leaves, may be shorter than it could be.
-    words: Box<[AtomicU64]>,
+    pub(super) words: Box<[AtomicU64]>,
     /// Where the last level begins.
     leaves: usize,
     /// The first slot.
@@ -146,7 +146,7 @@ impl Tree {
 }
 
 impl Segment {
-    fn new(number: usize) -> Self {
+    pub(super) fn new(number: usize) -> Self {
         let leaf_words = 1 << number;
         let (mut leaves, mut level) = (0, 1);
         while level < leaf_words {
