@@ -4,6 +4,21 @@ use std::error::Error;
 use std::fmt;
 
 /// What one source came to: its id, and its value or why there is none.
+///
+/// # Examples
+///
+/// ```
+/// use futures_aggregate::Outcome;
+///
+/// fn log((url, result): &Outcome<&str, String, std::io::Error>) -> String {
+///     match result {
+///         Ok(page) => format!("{url}: {} bytes", page.len()),
+///         Err(error) => format!("{url}: {error}"),
+///     }
+/// }
+///
+/// assert_eq!(log(&("a.example", Ok("page".to_owned()))), "a.example: 4 bytes");
+/// ```
 pub type Outcome<K, T, E> = (K, Result<T, SourceError<E>>);
 
 /// What a whole run came to.
@@ -41,7 +56,19 @@ pub struct Aggregate<K, T, E> {
 }
 
 impl<K, T, E> Aggregate<K, T, E> {
-    /// Adds an outcome to the results or to the errors.
+    /// Adds an outcome to the results or to the errors: for whoever reads a stream of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::{Aggregate, SourceError};
+    ///
+    /// let mut so_far = Aggregate::default();
+    /// so_far.record(("a", Ok(1)));
+    /// so_far.record(("b", Err(SourceError::Failed("refused"))));
+    /// assert_eq!(so_far.results, [("a", 1)]);
+    /// assert_eq!(so_far.errors, [("b", SourceError::Failed("refused"))]);
+    /// ```
     pub fn record(&mut self, (id, result): Outcome<K, T, E>) {
         match result {
             Ok(value) => self.results.push((id, value)),
@@ -99,6 +126,15 @@ pub enum SourceError<E> {
 
 impl<E> SourceError<E> {
     /// The source's own error, where it failed with one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::SourceError;
+    ///
+    /// assert_eq!(SourceError::Failed(404).into_failed(), Some(404));
+    /// assert_eq!(SourceError::<u16>::TimedOut.into_failed(), None);
+    /// ```
     pub fn into_failed(self) -> Option<E> {
         match self {
             Self::Failed(error) => Some(error),
@@ -107,16 +143,44 @@ impl<E> SourceError<E> {
     }
 
     /// Whether the source answered with an error of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::SourceError;
+    ///
+    /// assert!(SourceError::Failed("refused").is_failed());
+    /// assert!(!SourceError::<&str>::TimedOut.is_failed());
+    /// ```
     pub fn is_failed(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
 
     /// Whether the source ran into its own timeout.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::SourceError;
+    ///
+    /// let errors = [("a", SourceError::Failed("refused")), ("b", SourceError::TimedOut)];
+    /// let mut late = errors.iter().filter(|(_, error)| error.is_timed_out());
+    /// assert_eq!(late.next().unwrap().0, "b");
+    /// ```
     pub fn is_timed_out(&self) -> bool {
         matches!(self, Self::TimedOut)
     }
 
     /// Whether the source panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::SourceError;
+    ///
+    /// let error = SourceError::<()>::Panicked("index out of bounds".to_owned());
+    /// assert!(error.is_panicked());
+    /// ```
     pub fn is_panicked(&self) -> bool {
         matches!(self, Self::Panicked(_))
     }

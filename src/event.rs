@@ -59,6 +59,15 @@ pub enum Event<'a, K, T, E> {
 
 impl<'a, K, T, E> Event<'a, K, T, E> {
     /// The source that the event is about.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::Event;
+    ///
+    /// let event: Event<'_, _, (), ()> = Event::Started { id: &"a.example" };
+    /// assert_eq!(*event.id(), "a.example");
+    /// ```
     pub fn id(&self) -> &'a K {
         match self {
             Self::Started { id } | Self::Finished { id, .. } | Self::Unfinished { id, .. } => id,

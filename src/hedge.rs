@@ -180,6 +180,24 @@ impl<M, A, T, E> fmt::Debug for Hedge<M, A, T, E> {
 }
 
 /// Every attempt of a [`hedge`] has failed.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+/// use std::io::{self, ErrorKind};
+/// use std::time::Duration;
+/// use futures_aggregate::hedge;
+///
+/// # futures::executor::block_on(async {
+/// let refused = |_| std::future::ready(Err::<(), _>(io::Error::from(ErrorKind::ConnectionRefused)));
+/// let failed = hedge(Duration::from_millis(50), 2, refused).await.unwrap_err();
+/// assert_eq!(failed.to_string(), "all 2 attempts failed");
+/// assert_eq!(failed.last.kind(), ErrorKind::ConnectionRefused);
+/// assert_eq!(failed.others.len(), 1);
+/// assert!(failed.source().is_some());
+/// # });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct AttemptsFailed<E> {

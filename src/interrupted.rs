@@ -82,6 +82,26 @@ impl<P: Summary> fmt::Display for Interrupted<P> {
 impl<P: Summary + fmt::Debug> Error for Interrupted<P> {}
 
 /// What stopped a run before every source had answered.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures::future::pending;
+/// use futures_aggregate::{Reason, fetch_and_aggregate};
+///
+/// # futures::executor::block_on(async {
+/// let run = fetch_and_aggregate([("a", pending::<Result<u32, ()>>())], Duration::from_millis(5));
+/// let status = match run.await {
+///     Ok(_) => 200,
+///     Err(interrupted) => match interrupted.reason {
+///         Reason::TimedOut => 504,
+///         _ => 503,
+///     },
+/// };
+/// assert_eq!(status, 504);
+/// # });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {

@@ -21,6 +21,23 @@ use delivery::{Deliver, delivery};
 use stream::Stream;
 
 /// What a run of [`stream_results`] came to, besides what it delivered.
+///
+/// # Examples
+///
+/// ```
+/// use futures::future::ready;
+/// use futures_aggregate::{Interrupted, Streamed, stream_results};
+///
+/// # futures::executor::block_on(async {
+/// let (sender, receiver) = async_channel::unbounded();
+/// let driver = stream_results([("a", ready(Ok::<_, ()>(1))), ("b", ready(Ok(2)))], sender);
+/// let Streamed { delivered, undelivered, unfinished } =
+///     driver.await.unwrap_or_else(Interrupted::into_partial);
+/// assert_eq!(delivered, 2);
+/// assert!(undelivered.is_empty() && unfinished.is_empty());
+/// # drop(receiver);
+/// # });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[must_use = "outcomes that could not be delivered are given back here"]
 pub struct Streamed<K, T, E> {

@@ -62,6 +62,17 @@ impl HedgeBudget {
     /// # Panics
     ///
     /// If `tokens` is zero, or `ratio` is not between 0.001 and 1,000.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_aggregate::HedgeBudget;
+    ///
+    /// // Extra attempts go on for as long as there are ten successes for each failure, and stop
+    /// // after 50 failures in a row.
+    /// let search = HedgeBudget::new(100, 0.1);
+    /// # assert!(search.allows());
+    /// ```
     #[track_caller]
     pub fn new(tokens: u32, ratio: f64) -> Self {
         assert!(
