@@ -9,6 +9,8 @@ use crate::check::Check;
 
 /// A mistake that somebody could make.
 pub(crate) struct Fault {
+    /// That of the file, without its extension.
+    pub(crate) name: String,
     /// What is wrong, which is the first line of the file.
     pub(crate) what: String,
     pub(crate) check: Check,
@@ -49,7 +51,9 @@ fn read(check: Check, file: &Path) -> anyhow::Result<Fault> {
     let test = head
         .lines()
         .find_map(|line| line.strip_prefix("Found by: "));
+    let name = file.file_stem().context("it has no name")?;
     Ok(Fault {
+        name: name.to_string_lossy().into_owned(),
         what: what.to_owned(),
         check,
         test: test.unwrap_or_default().to_owned(),

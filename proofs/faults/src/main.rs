@@ -22,7 +22,7 @@ struct Arguments {
     #[arg(value_enum)]
     checks: Vec<Check>,
 
-    /// Only faults whose descriptions contain this
+    /// Only faults whose descriptions, or the names of whose patches, contain this
     #[arg(long, default_value = "")]
     fault: String,
 }
@@ -32,9 +32,17 @@ fn main() -> anyhow::Result<ExitCode> {
     let faults: Vec<_> = fault::all()?
         .into_iter()
         .filter(|fault| arguments.checks.is_empty() || arguments.checks.contains(&fault.check))
-        .filter(|fault| fault.what.contains(&arguments.fault))
+        .filter(|fault| {
+            [&fault.name, &fault.what]
+                .iter()
+                .any(|text| text.contains(&arguments.fault))
+        })
         .collect();
-    anyhow::ensure!(!faults.is_empty(), "there is no such fault");
+    anyhow::ensure!(
+        !faults.is_empty(),
+        "no fault is called `{}`; the names are those of the patches in proofs/faults",
+        arguments.fault
+    );
 
     let copy = Copy::make("copy")?;
     let mut survivors = 0;
