@@ -33,9 +33,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .into_iter()
         .filter(|fault| arguments.checks.is_empty() || arguments.checks.contains(&fault.check))
         .filter(|fault| {
-            [&fault.name, &fault.what]
-                .iter()
-                .any(|text| text.contains(&arguments.fault))
+            fault.name.contains(&arguments.fault) || fault.what.contains(&arguments.fault)
         })
         .collect();
     anyhow::ensure!(
