@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use common::{NEVER, Source, Task, alive, polls, ready, source, sources};
-use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch};
+use futures_aggregate::{
+    BatchOutcome, Batches, Reason, SourceError, fetch_and_aggregate, process_batch,
+};
 
 #[test]
 fn without_a_policy_failures_end_nothing() {
@@ -317,6 +319,15 @@ fn sources_that_were_never_started_are_named_when_the_run_has_enough() {
     assert_eq!(polls(&handles), [0, 0, 0]);
 }
 
+/// What interrupted each batch, of which none is complete.
+fn reasons<K, T, E>(batches: &Batches<K, T, E>) -> Vec<Reason> {
+    let reason = |batch: &BatchOutcome<K, T, E>| match batch {
+        Ok(_) => panic!("the batch is complete"),
+        Err(interrupted) => interrupted.reason,
+    };
+    batches.iter().map(reason).collect()
+}
+
 #[test]
 fn batches_fail_fast_when_one_of_them_is_interrupted() {
     let (handles, mut list) = sources(4);
@@ -346,11 +357,8 @@ fn batch_that_runs_into_its_own_timeout_has_failed() {
         .fail_fast();
     let interrupted = Task::new(run).finish().unwrap_err();
     assert_eq!(interrupted.reason, Reason::SourceFailed);
-    let reasons = interrupted
-        .partial
-        .iter()
-        .map(|batch| batch.as_ref().unwrap_err().reason);
-    assert!(reasons.eq([Reason::TimedOut, Reason::SourceFailed]));
+    let reasons = reasons(&interrupted.partial);
+    assert_eq!(reasons, [Reason::TimedOut, Reason::SourceFailed]);
 }
 
 #[test]
@@ -427,11 +435,7 @@ fn quorum_of_batches_that_cannot_be_reached_ends_the_whole() {
     handles[1].answer(Err("b"));
     let interrupted = task.finish().unwrap_err();
     assert_eq!(interrupted.reason, Reason::QuorumUnreachable);
-    let reasons: Vec<_> = interrupted
-        .partial
-        .iter()
-        .map(|batch| batch.as_ref().unwrap_err().reason)
-        .collect();
+    let reasons = reasons(&interrupted.partial);
     assert_eq!(reasons, [Reason::QuorumUnreachable; 3]);
 }
 
@@ -459,11 +463,7 @@ fn deadline_of_the_whole_is_no_failure_of_the_batches_that_it_cuts_off() {
         // What the second batch had in time is there, although the first was cut off before.
         let late = interrupted.partial[1].as_ref().unwrap_err();
         assert_eq!(late.partial.results.len(), 999);
-        let reasons = interrupted
-            .partial
-            .iter()
-            .map(|batch| batch.as_ref().unwrap_err().reason);
-        assert!(reasons.eq([Reason::TimedOut; 2]));
+        assert_eq!(reasons(&interrupted.partial), [Reason::TimedOut; 2]);
     }
     for policy in ["fail_fast", "quorum", "stop_when"] {
         let (handles, mut list) = sources(1001);
