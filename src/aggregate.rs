@@ -78,13 +78,20 @@ impl<K, T, E> Aggregate<K, T, E> {
 }
 
 impl<K, T, E> Aggregate<K, T, E> {
-    /// Makes room for results, unless there is none to be had. More than some are not believed in
-    /// before they come.
+    /// Reserves room for results, unless there is no memory for it, and for no more than 16 MiB of
+    /// them before they come.
     pub(crate) fn reserve(&mut self, results: usize) {
         const MOST_BYTES: usize = 16 << 20;
         let most = MOST_BYTES / size_of::<(K, T)>().max(1);
         // They can still be pushed one by one.
         let _ = self.results.try_reserve(results.min(most));
+    }
+
+    /// Gives back the room for results if most of it was not needed.
+    pub(crate) fn shrink(&mut self) {
+        if self.results.len() < self.results.capacity() / 2 {
+            self.results.shrink_to_fit();
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::run::{
 };
 use crate::{Aggregate, Event, Interrupted, Reason};
 use collected::Collected;
+pub(crate) use collected::drop_aggregate;
 
 /// Asks every source at once and resolves to what all of them came to.
 ///
@@ -121,10 +122,16 @@ where
     pub(crate) fn new(sources: I, timeout: Duration, hooks: H) -> Self {
         Self {
             run: Run::new(sources, timeout, hooks),
-            collected: Collected {
-                aggregate: Aggregate::default(),
-                stop: Stop::default(),
-            },
+            collected: Collected::new(),
+            signals: Signals::none(),
+        }
+    }
+
+    /// A run that was interrupted before it had any source.
+    pub(crate) fn interrupted(reason: Reason, hooks: H) -> Self {
+        Self {
+            run: Run::interrupted(reason, hooks),
+            collected: Collected::new(),
             signals: Signals::none(),
         }
     }
@@ -144,7 +151,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `limit` is zero.
+    /// If `limit` is zero, or the operation has been polled.
     ///
     /// # Examples
     ///
@@ -179,6 +186,10 @@ where
     /// [`SourceError::TimedOut`](crate::SourceError::TimedOut) and disturbs no other.
     /// [`Duration::MAX`], the default, is no limit; [`Duration::ZERO`] gives each source one poll.
     ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    ///
     /// # Examples
     ///
     /// ```
@@ -199,6 +210,7 @@ where
     /// assert_eq!(aggregate.errors, [("stuck", SourceError::TimedOut)]);
     /// # });
     /// ```
+    #[track_caller]
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
         self.run.set_source_timeout(timeout);
         self
@@ -209,6 +221,10 @@ where
     /// Any future will do, see [the table](crate#what-to-pass-to-cancel_on). A signal that is
     /// already there at the first poll means that no source is polled. Called more than once, the
     /// first signal to complete counts.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -229,10 +245,12 @@ where
     /// assert_eq!(interrupted.partial.unfinished, ["a"]);
     /// # });
     /// ```
+    #[track_caller]
     pub fn cancel_on<N: Future>(
         self,
         signal: N,
     ) -> FetchAndAggregate<I, K, F, T, E, Signals<First<C, N>, X>, H> {
+        self.run.check_is_new();
         FetchAndAggregate {
             run: self.run,
             collected: self.collected,
@@ -244,6 +262,10 @@ where
     /// timeout: for a timer of the caller's own, such as one of tokio, which tests can pause.
     ///
     /// The timeout of a run counts from its first poll; a timer usually from when it was made.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -263,10 +285,12 @@ where
     /// assert_eq!(interrupted.reason, Reason::TimedOut);
     /// # });
     /// ```
+    #[track_caller]
     pub fn expire_on<N: Future>(
         self,
         timer: N,
     ) -> FetchAndAggregate<I, K, F, T, E, Signals<C, First<X, N>>, H> {
+        self.run.check_is_new();
         FetchAndAggregate {
             run: self.run,
             collected: self.collected,
@@ -276,6 +300,10 @@ where
 
     /// Ends the run at the first failure of a source, as [`Reason::SourceFailed`], with the error
     /// in the partial aggregate. A source that times out or panics has failed too.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -298,7 +326,9 @@ where
     /// assert_eq!(interrupted.partial.unfinished, ["slow"]);
     /// # });
     /// ```
+    #[track_caller]
     pub fn fail_fast(mut self) -> Self {
+        self.run.check_is_new();
         self.collected.stop.set_fail_fast();
         self
     }
@@ -312,7 +342,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `successes` is zero.
+    /// If `successes` is zero, or the operation has been polled.
     ///
     /// # Examples
     ///
@@ -335,6 +365,7 @@ where
     /// ```
     #[track_caller]
     pub fn quorum(mut self, successes: usize) -> Self {
+        self.run.check_is_new();
         self.collected.stop.set_quorum(successes);
         self
     }
@@ -342,6 +373,10 @@ where
     /// Turns the panic of a source into [`SourceError::Panicked`](crate::SourceError::Panicked).
     /// Without it the panic unwinds to the caller. Panics of the caller's own closures and signals
     /// unwind in any case, and so does that of a source which is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -363,6 +398,7 @@ where
     ///     if message.starts_with("a number")));
     /// # });
     /// ```
+    #[track_caller]
     pub fn catch_panics(mut self) -> Self {
         self.run.set_catch_panics();
         self
@@ -473,31 +509,39 @@ where
     X: Future,
     H: Observe<K, T, E> + Decide<Aggregate<K, T, E>>,
 {
-    /// Polls as a part of another run, out of its budget.
+    /// Polls as a part of another run, which says whether sources may be started.
     pub(crate) fn poll_within(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        budget: &mut Budget,
+        may_start: bool,
     ) -> Poll<Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>> {
         let this = self.project();
-        let end = std::task::ready!(this.run.poll(cx, this.signals, budget, this.collected));
-        Poll::Ready(resolve(end, std::mem::take(&mut this.collected.aggregate)))
+        let end = this.run.poll(cx, this.signals, may_start, this.collected);
+        end.map(|end| resolve(end, this.collected.take()))
     }
 
-    /// Says that the time is up. It ends by itself when it is polled.
-    pub(crate) fn expire(self: Pin<&mut Self>) {
-        self.project().run.expire();
-    }
-
-    /// Ends the run from outside, unless it has ended and could not tell.
+    /// Ends the run from outside: drops its sources at once, and names those never started as far as
+    /// the budget goes. Returns the recorded result, which takes precedence over `reason`, or
+    /// pending while there are sources left to name.
     pub(crate) fn interrupt(
         self: Pin<&mut Self>,
         reason: Reason,
+        budget: &mut Budget,
         panics: &mut Panics,
-    ) -> Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>> {
+    ) -> Poll<Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>> {
         let this = self.project();
-        let end = this.run.end(Err(reason), this.collected, panics);
-        resolve(end, std::mem::take(&mut this.collected.aggregate))
+        let end = this
+            .run
+            .interrupt(Err(reason), budget, this.collected, panics);
+        end.map(|end| resolve(end, this.collected.take()))
+    }
+
+    /// Ends the run from outside, because its time is up. Its next poll returns the result.
+    pub(crate) fn expire(self: Pin<&mut Self>, budget: &mut Budget, panics: &mut Panics) {
+        let this = self.project();
+        let _ = this
+            .run
+            .interrupt(Err(Reason::TimedOut), budget, this.collected, panics);
     }
 }
 
@@ -512,7 +556,7 @@ where
     type Output = Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_within(cx, &mut Budget::new())
+        self.poll_within(cx, true)
     }
 }
 

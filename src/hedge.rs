@@ -112,6 +112,10 @@ impl<M, A, T, E> Hedge<M, A, T, E> {
     /// Makes every attempt but the first only as far as `budget` allows. An attempt that it
     /// refuses is not made, nor are those after it; the hedge goes on with those it has.
     ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    ///
     /// # Examples
     ///
     /// ```
@@ -126,6 +130,7 @@ impl<M, A, T, E> Hedge<M, A, T, E> {
     /// assert!(failed.others.is_empty());      // one failure, and half of the tokens are gone
     /// # });
     /// ```
+    #[track_caller]
     pub fn budget(mut self, budget: &HedgeBudget) -> Self {
         if let Some(attempts) = self.run.sources_mut() {
             attempts.budget = Some(budget.clone());
@@ -145,10 +150,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let signals = Pin::new(this.signals);
-        let end = std::task::ready!(
-            this.run
-                .poll(cx, signals, &mut Budget::small(), this.answers)
-        );
+        let end = std::task::ready!(this.run.poll(cx, signals, true, this.answers));
         debug_assert!(end.is_ok(), "nothing interrupts a hedge");
         if let Some(value) = this.answers.success.take() {
             return Poll::Ready(Ok(value));
@@ -255,6 +257,15 @@ struct Answers<T, E> {
     budget: Option<HedgeBudget>,
 }
 
+impl<T, E> Drop for Answers<T, E> {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        panics.drop_each(self.success.take());
+        panics.drop_each(std::mem::take(&mut self.errors));
+        panics.resume();
+    }
+}
+
 impl<A, T, E> Operation<usize, A, Hooks> for Answers<T, E>
 where
     A: Future<Output = Result<T, E>>,
@@ -266,12 +277,20 @@ where
         &mut self,
         attempt: Pin<&mut A>,
         cx: &mut Context<'_>,
-        _: &mut Budget,
+        _: bool,
     ) -> Poll<Self::Output> {
         attempt.poll(cx)
     }
 
-    fn stop(&mut self, _: Pin<&mut A>, _: Reason, _: &mut Panics) {}
+    fn stop(
+        &mut self,
+        _: Pin<&mut A>,
+        _: Reason,
+        _: &mut Budget,
+        _: &mut Panics,
+    ) -> Poll<Self::Rest> {
+        Poll::Ready(())
+    }
 
     fn finished(
         &mut self,
@@ -295,7 +314,7 @@ where
         }
     }
 
-    fn timed_out(&mut self, _: usize, (): (), _: &mut Hooks, _: &mut Panics) -> ControlFlow<End> {
+    fn timed_out(&mut self, _: usize, _: &mut Hooks, _: &mut Panics) -> ControlFlow<End> {
         ControlFlow::Continue(())
     }
 

@@ -119,6 +119,9 @@ pub enum Reason {
     /// The run had come to what was asked for before this source, or this batch, was over. Such a
     /// run is a success: only observers and the outcomes of single batches have this reason.
     NotNeeded,
+    /// The iterator of this batch panicked when it was made, so that none of its sources is known.
+    /// Only the outcomes of single batches have this reason. The panic has unwound to the caller.
+    Panicked,
 }
 
 impl fmt::Display for Reason {
@@ -130,6 +133,7 @@ impl fmt::Display for Reason {
             Self::SourceFailed => "source failed",
             Self::QuorumUnreachable => "quorum unreachable",
             Self::NotNeeded => "not needed",
+            Self::Panicked => "panicked",
         })
     }
 }

@@ -15,8 +15,8 @@ use pin_project_lite::pin_project;
 use crate::fetch_and_aggregate::FetchAndAggregate;
 use crate::interrupted::resolve;
 use crate::run::{
-    Budget, Decide, First, Follow, Hooks, Observe, Observed, Ruled, Run, Shared, Signals,
-    Unobserved, check_concurrency,
+    Decide, First, Follow, Hooks, Observe, Observed, Ruled, Run, Shared, Signals, Unobserved,
+    check_concurrency,
 };
 use crate::{Aggregate, Event, Interrupted};
 use numbered::Numbered;
@@ -173,7 +173,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `limit` is zero.
+    /// If `limit` is zero, or the operation has been polled.
     ///
     /// # Examples
     ///
@@ -199,7 +199,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `limit` is zero.
+    /// If `limit` is zero, or the operation has been polled.
     ///
     /// # Examples
     ///
@@ -229,6 +229,10 @@ where
     /// [`Duration::MAX`] there if this is to be the only limit. [`Duration::MAX`], the default, is
     /// no limit; [`Duration::ZERO`] gives one poll to every source that the first poll can reach.
     ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    ///
     /// # Examples
     ///
     /// ```
@@ -248,6 +252,7 @@ where
     /// assert!(interrupted.partial[1].is_err());
     /// # });
     /// ```
+    #[track_caller]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.run.set_timeout(timeout);
         self
@@ -255,6 +260,10 @@ where
 
     /// Gives each batch this much time from its own start, 5 seconds by default.
     /// [`Duration::MAX`] is no limit; [`Duration::ZERO`] gives each batch one poll.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -274,6 +283,7 @@ where
     /// assert_eq!(outcomes[1].as_ref().unwrap_err().reason, Reason::TimedOut);
     /// # });
     /// ```
+    #[track_caller]
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
         self.run.set_source_timeout(timeout);
         self
@@ -285,6 +295,10 @@ where
     ///
     /// If the task is polled so late that a batch's time and that of its sources are up at once,
     /// the sources are listed as late.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -306,6 +320,7 @@ where
     /// assert_eq!(aggregate.errors, [("b", SourceError::TimedOut)]);
     /// # });
     /// ```
+    #[track_caller]
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
         if let Some(batches) = self.run.sources_mut() {
             batches.source_timeout = timeout;
@@ -318,6 +333,10 @@ where
     ///
     /// A signal that is already there at the first poll means that no source is polled. Called
     /// more than once, the first signal to complete counts.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -338,10 +357,12 @@ where
     /// assert_eq!(second.partial.unfinished, ["b"]);
     /// # });
     /// ```
+    #[track_caller]
     pub fn cancel_on<M: Future>(
         self,
         signal: M,
     ) -> ProcessBatch<B, I, K, F, T, E, Signals<First<C, M>, X>, N, H> {
+        self.run.check_is_new();
         ProcessBatch {
             run: self.run,
             outcomes: self.outcomes,
@@ -352,6 +373,10 @@ where
     /// Lets the time of the whole be up once `timer` completes, whatever its output: for a timer of
     /// the caller's own, such as one of tokio, which tests can pause. The time of each batch is by
     /// the real clock in any case.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -372,10 +397,12 @@ where
     /// assert_eq!(interrupted.reason, Reason::TimedOut);
     /// # });
     /// ```
+    #[track_caller]
     pub fn expire_on<M: Future>(
         self,
         timer: M,
     ) -> ProcessBatch<B, I, K, F, T, E, Signals<C, First<X, M>>, N, H> {
+        self.run.check_is_new();
         ProcessBatch {
             run: self.run,
             outcomes: self.outcomes,
@@ -386,6 +413,10 @@ where
     /// Ends the whole at the first batch that fails, which is one that was interrupted, as
     /// [`Reason::SourceFailed`](crate::Reason::SourceFailed). Errors within a batch are none of its
     /// own, unless [`batch_fail_fast`](Self::batch_fail_fast) makes them so.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -408,7 +439,9 @@ where
     /// assert_eq!(interrupted.partial[2].as_ref().unwrap_err().partial.unfinished, ["c"]);
     /// # });
     /// ```
+    #[track_caller]
     pub fn fail_fast(mut self) -> Self {
+        self.run.check_is_new();
         self.outcomes.stop.set_fail_fast();
         self
     }
@@ -420,7 +453,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `successes` is zero.
+    /// If `successes` is zero, or the operation has been polled.
     ///
     /// # Examples
     ///
@@ -438,6 +471,7 @@ where
     /// ```
     #[track_caller]
     pub fn quorum(mut self, successes: usize) -> Self {
+        self.run.check_is_new();
         self.outcomes.stop.set_quorum(successes);
         self
     }
@@ -445,6 +479,10 @@ where
     /// Ends each batch at the first failure of a source in it, as
     /// [`Reason::SourceFailed`](crate::Reason::SourceFailed). The other batches go on, unless there
     /// is [`fail_fast`](Self::fail_fast) too.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -460,6 +498,7 @@ where
     /// assert_eq!(outcomes[1].as_ref().unwrap().results, [("c", 1)]);
     /// # });
     /// ```
+    #[track_caller]
     pub fn batch_fail_fast(mut self) -> Self {
         if let Some(batches) = self.run.sources_mut() {
             batches.stop.set_fail_fast();
@@ -472,7 +511,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `successes` is zero.
+    /// If `successes` is zero, or the operation has been polled.
     ///
     /// # Examples
     ///
@@ -505,6 +544,10 @@ where
     /// caller. Panics of the caller's own closures and signals unwind in any case, and so does that
     /// of a source which is dropped.
     ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    ///
     /// # Examples
     ///
     /// ```
@@ -524,6 +567,7 @@ where
     /// assert!(first.errors[0].1.is_panicked());
     /// # });
     /// ```
+    #[track_caller]
     pub fn catch_panics(mut self) -> Self {
         if let Some(batches) = self.run.sources_mut() {
             batches.catches_panics = true;
@@ -648,8 +692,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let budget = &mut Budget::new();
-        let end = std::task::ready!(this.run.poll(cx, this.signals, budget, this.outcomes));
+        let end = std::task::ready!(this.run.poll(cx, this.signals, true, this.outcomes));
         Poll::Ready(resolve(end, this.outcomes.take()))
     }
 }

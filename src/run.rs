@@ -3,20 +3,19 @@
 //! A [`Run`] drives the sources and knows when to stop. What an outcome is worth and where it goes
 //! is the business of an [`Operation`]. The order within a poll:
 //!
-//! 1. Was the run cancelled, or has everybody left who wanted its outcomes?
+//! 1. The signals: is the run cancelled, or expired, or has the receiver left?
 //! 2. The sources that were woken, each once.
 //! 3. New sources, as many as the concurrency limit admits, each polled as it starts.
-//! 4. Has every source answered?
-//! 5. The deadlines, by one look at the clock.
+//! 4. The deadlines of sources. Has every source answered?
+//! 5. The deadline of the run.
 //!
-//! Whether the outcomes so far decide how the run ends is asked after each of them.
+//! The policies are asked after each outcome.
 
 mod alarms;
 mod budget;
 mod clock;
-mod closing;
 mod deadlines;
-mod ending;
+mod expiry;
 mod hooks;
 mod in_flight;
 #[cfg(test)]
@@ -26,6 +25,7 @@ mod panics;
 #[cfg(all(test, futures_aggregate_shuttle))]
 mod races;
 mod ready;
+mod shutdown;
 mod signals;
 mod slots;
 mod stop;
@@ -34,18 +34,21 @@ mod task;
 
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub(crate) use budget::Budget;
+use clock::Instant;
 use deadlines::Deadlines;
+use expiry::Grace;
 pub(crate) use hooks::{Decide, Follow, Observe};
 pub use hooks::{Hooks, Observed, Ruled, Shared, Unobserved, Unruled};
 use in_flight::InFlight;
 pub(crate) use operation::{End, Operation};
 pub(crate) use panics::Panics;
+use ready::Next;
 pub(crate) use ready::{Flag, Ready};
 pub(crate) use signals::Watch;
 pub use signals::{First, Never, Signals};
@@ -59,26 +62,42 @@ pub(crate) struct Run<I, K, F, H = Hooks>
 where
     H: Follow<K>,
 {
-    /// Dropped first, so that what the sources wake when they are dropped wakes nobody.
+    /// Dropped first, so that what the sources wake when they are dropped wakes no task.
     ready: Ready,
-    in_flight: InFlight<K, F, H>,
-    /// The sources not yet started. Gone once exhausted.
-    sources: Option<I>,
+    in_flight: InFlight<I, K, F, H>,
     concurrency: usize,
     /// Whether a source that panics is one more outcome, rather than the end of the poll.
     catches_panics: bool,
     deadlines: Deadlines,
     stage: Stage,
+    /// When this poll began, if there are deadlines; and what the clock said when it was read again.
+    now: Option<Instant>,
+    /// Whether this poll may start sources. Not if the run is part of another one whose time is up.
+    may_start: bool,
+    /// Whether this poll has started a source.
+    has_started: bool,
+    /// How much of the budget of this poll was spent when a source was last found pending.
+    pending_after: u32,
+    /// What is reserved of the budget for new sources while a sweep goes on.
+    reserved: u32,
+    /// Whether sweeps are shuffled: from the first one on that left a source pending.
+    is_shuffled: bool,
+    /// The time between a deadline and its consequences.
+    grace: Option<Grace>,
+    /// Deadlines up to this one have had their grace.
+    settled: Option<Instant>,
+    /// Whether late sources are being stopped, and the last poll of each is on its way.
+    is_stopping: bool,
     /// Whether late sources are left that the last poll had no budget for.
     late_left: bool,
-    /// Whose turn it is where the budget is too small to be shared.
-    turn: bool,
-    /// What is put aside of the budget for new sources while a sweep goes on.
-    aside: u32,
+    /// Whether the last poll ended with a panic.
+    has_panicked: bool,
     /// The slot whose source is being polled. It is still set after the source has panicked.
     polling: Option<usize>,
-    /// Whether the list is being asked for a source. It is still set after the list has panicked.
+    /// Whether the iterator is being asked for a source. It is still set after it has panicked.
     pulling: bool,
+    /// How many sources are still to be named, after the run has ended.
+    unnamed: usize,
 }
 
 /// How far a run has come.
@@ -87,14 +106,11 @@ enum Stage {
     /// Never polled.
     New,
     Running,
-    /// The deadline has passed. Sources that were woken before are polled once more.
-    Closing {
-        /// Whether the sweep under way is the last one, which was started after the deadline.
-        last_sweep: bool,
-    },
-    /// Ended, but for telling it.
+    /// Ended. Sources that were never started are still to be named.
+    Naming(End),
+    /// Ended; the result has not been returned yet.
     Ended(End),
-    /// The end was told.
+    /// The result was returned.
     Done,
 }
 
@@ -103,36 +119,82 @@ where
     H: Follow<K>,
 {
     pub(crate) fn new(sources: I, timeout: Duration, hooks: H) -> Self {
+        let in_flight = InFlight::new(Some(sources), hooks);
+        Self::with(in_flight, Deadlines::new(timeout))
+    }
+
+    /// A run that was interrupted before it had any source.
+    pub(crate) fn interrupted(reason: Reason, hooks: H) -> Self {
+        let in_flight = InFlight::new(None, hooks);
+        Self {
+            stage: Stage::Ended(Err(reason)),
+            ..Self::with(in_flight, Deadlines::new(Duration::MAX))
+        }
+    }
+
+    fn with(in_flight: InFlight<I, K, F, H>, deadlines: Deadlines) -> Self {
         Self {
             ready: Ready::new(),
-            in_flight: InFlight::new(hooks),
-            sources: Some(sources),
+            in_flight,
             concurrency: usize::MAX,
             catches_panics: false,
-            deadlines: Deadlines::new(timeout),
+            deadlines,
             stage: Stage::New,
+            now: None,
+            may_start: true,
+            has_started: false,
+            pending_after: 0,
+            reserved: 0,
+            is_shuffled: false,
+            grace: None,
+            settled: None,
+            is_stopping: false,
             late_left: false,
-            turn: false,
-            aside: 0,
+            has_panicked: false,
             polling: None,
             pulling: false,
+            unnamed: 0,
         }
+    }
+
+    /// Refuses to set up a run that has been polled.
+    ///
+    /// # Panics
+    ///
+    /// If the run has been polled.
+    #[track_caller]
+    pub(crate) fn check_is_new(&self) {
+        assert!(
+            matches!(self.stage, Stage::New),
+            "an operation must be set up before it is polled for the first time"
+        );
     }
 
     /// # Panics
     ///
-    /// If `limit` is zero.
+    /// If `limit` is zero, or the run has been polled.
     #[track_caller]
     pub(crate) fn set_concurrency(&mut self, limit: usize) {
+        self.check_is_new();
         check_concurrency(limit);
         self.concurrency = limit;
     }
 
+    /// # Panics
+    ///
+    /// If the run has been polled.
+    #[track_caller]
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.check_is_new();
         self.deadlines.set_timeout(timeout);
     }
 
+    /// # Panics
+    ///
+    /// If the run has been polled.
+    #[track_caller]
     pub(crate) fn set_source_timeout(&mut self, source_timeout: Duration) {
+        self.check_is_new();
         self.deadlines.set_source_timeout(source_timeout);
     }
 
@@ -141,11 +203,16 @@ where
         self.deadlines.set_pace(pace);
     }
 
+    /// # Panics
+    ///
+    /// If the run has been polled.
+    #[track_caller]
     pub(crate) fn set_catch_panics(&mut self) {
+        self.check_is_new();
         self.catches_panics = true;
     }
 
-    /// Changes the sources, of which none is started, and who watches and decides.
+    /// Changes the sources, of which none is started, and the hooks.
     ///
     /// # Panics
     ///
@@ -159,27 +226,15 @@ where
     where
         N: Follow<K>,
     {
-        assert!(
-            matches!(self.stage, Stage::New),
-            "an operation must be set up before it is polled for the first time"
-        );
+        self.check_is_new();
         Run {
-            ready: self.ready,
-            in_flight: self.in_flight.map_hooks(hooks),
-            sources: self.sources.map(sources),
             concurrency: self.concurrency,
             catches_panics: self.catches_panics,
-            deadlines: self.deadlines,
-            stage: Stage::New,
-            late_left: false,
-            turn: false,
-            aside: 0,
-            polling: None,
-            pulling: false,
+            ..Run::with(self.in_flight.map(sources, hooks), self.deadlines)
         }
     }
 
-    /// Changes who watches and decides.
+    /// Changes the hooks.
     ///
     /// # Panics
     ///
@@ -189,9 +244,15 @@ where
         self.map(std::convert::identity, hooks)
     }
 
-    /// The sources not yet started.
+    /// The sources, to be set up.
+    ///
+    /// # Panics
+    ///
+    /// If the run has been polled.
+    #[track_caller]
     pub(crate) fn sources_mut(&mut self) -> Option<&mut I> {
-        self.sources.as_mut()
+        self.check_is_new();
+        self.in_flight.list.as_mut()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -217,22 +278,35 @@ where
     I: Iterator<Item = (K, F)>,
     H: Follow<K>,
 {
-    /// Polls the sources, and tells how the run ends when it does.
+    /// Polls the sources, and returns how the run ends when it does. A run that is part of another
+    /// one starts sources only if it `may_start` them.
     pub(crate) fn poll<C: Future, X: Future>(
         &mut self,
         cx: &mut Context<'_>,
         mut signals: Pin<&mut Signals<C, X>>,
-        budget: &mut Budget,
+        may_start: bool,
         operation: &mut impl Operation<K, F, H>,
     ) -> Poll<End> {
         match self.stage {
+            Stage::New => {
+                self.now = self.deadlines.start();
+                self.in_flight.start();
+            }
+            Stage::Running => self.now = self.deadlines.now(),
+            Stage::Naming(end) => {
+                let budget = &mut Budget::open(None);
+                return self.finish(end, cx, budget, operation, Panics::default());
+            }
             Stage::Ended(end) => {
                 self.stage = Stage::Done;
                 return Poll::Ready(end);
             }
-            Stage::Done => panic!("polled after completion, which `is_terminated()` tells"),
-            Stage::New | Stage::Running | Stage::Closing { .. } => {}
+            Stage::Done => panic!("polled after completion; check `is_terminated()` first"),
         }
+        self.may_start = may_start;
+        self.is_stopping = false;
+        self.pending_after = 0;
+        let budget = &mut Budget::open(self.now);
         self.ready.begin_poll();
         let mut goes_on = false;
         loop {
@@ -241,35 +315,36 @@ where
                 self.step(goes_on, signals.as_mut(), budget, operation)
             }));
             match step {
-                Ok(ControlFlow::Continue(again)) => {
-                    self.ready.end_poll(cx.waker(), again);
+                Ok(ControlFlow::Continue(next)) => {
+                    self.has_panicked = false;
+                    self.ready.end_poll(cx.waker(), next);
                     return Poll::Pending;
                 }
                 Ok(ControlFlow::Break(end)) => {
                     let mut panics = Panics::default();
                     signals.clear(&mut panics);
-                    let end = self.end(end, operation, &mut panics);
-                    if panics.is_some() {
-                        // The end is still to be told.
-                        cx.waker().wake_by_ref();
-                        panics.resume();
-                    }
-                    self.stage = Stage::Done;
-                    return Poll::Ready(end);
+                    let end = match end {
+                        // A receiver that left after the deadline does not change the reason.
+                        Err(Reason::ReceiverClosed) if self.is_closing() => Err(Reason::TimedOut),
+                        end => end,
+                    };
+                    return self.finish(end, cx, budget, operation, panics);
                 }
                 Err(payload) => {
-                    budget.give_back(std::mem::take(&mut self.aside));
+                    budget.release(std::mem::take(&mut self.reserved));
                     let message = panics::message(&*payload);
                     let mut panics = Panics::default();
-                    let was_source = self.recover(budget, operation, message, &mut panics);
-                    if !(was_source && self.catches_panics) {
-                        self.ready.end_poll(cx.waker(), true);
-                        resume_unwind(payload);
+                    let was_source = self.recover(operation, message, &mut panics);
+                    if was_source && self.catches_panics {
+                        panics::discard(payload);
+                    } else {
+                        panics.note_first(payload);
                     }
-                    panics::discard(payload);
                     if panics.is_some() {
-                        self.ready.end_poll(cx.waker(), true);
+                        self.has_panicked = true;
+                        self.ready.end_poll(cx.waker(), Next::Again);
                         panics.resume();
+                        return Poll::Pending;
                     }
                     goes_on = true;
                 }
@@ -277,97 +352,129 @@ where
         }
     }
 
-    /// One poll: to the end of the run, or to where it has to wait. `true` is for work left behind
-    /// that must not wait for a wake. `goes_on` says that it is the rest of a poll, after a panic
-    /// that was caught.
+    /// Ends the run, over as many polls as it takes. A panic on the way is resumed at the end of the
+    /// poll.
+    fn finish(
+        &mut self,
+        end: End,
+        cx: &mut Context<'_>,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+        mut panics: Panics,
+    ) -> Poll<End> {
+        let end = self.interrupt(end, budget, operation, &mut panics);
+        if end.is_pending() || panics.is_some() {
+            cx.waker().wake_by_ref();
+            panics.resume();
+        }
+        if end.is_ready() {
+            self.stage = Stage::Done;
+        }
+        end
+    }
+
+    /// One poll: to the end of the run, or to where it has to wait. `goes_on` says that it is the
+    /// rest of a poll, after a panic that was caught.
     fn step<C: Future, X: Future>(
         &mut self,
         goes_on: bool,
         mut signals: Pin<&mut Signals<C, X>>,
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
-    ) -> ControlFlow<End, bool> {
+    ) -> ControlFlow<End, Next> {
         let is_new = matches!(self.stage, Stage::New);
-        if is_new {
-            self.stage = Stage::Running;
-            self.deadlines.start();
-        } else {
+        self.stage = Stage::Running;
+        // The signals come first, while the runtime's cooperative budget is fresh.
+        signals.as_mut().poll(&mut self.ready);
+        if !is_new {
             // An outcome before a panic may have decided it.
             self.verdict(operation)?;
         }
-        if let Stage::Closing { last_sweep } = self.stage {
-            return self.close(last_sweep, budget, operation);
-        }
-
-        if signals.as_mut().is_cancelled(&mut self.ready) {
+        if signals.is_cancelled() {
             return ControlFlow::Break(Err(Reason::Cancelled));
         }
         if let Some(reason) = operation.poll_stop(&mut self.ready) {
             return ControlFlow::Break(Err(reason));
         }
         if is_new {
-            // It may be decided before anything is asked.
+            // A policy may already hold, for example an unreachable quorum.
             self.verdict(operation)?;
-            match not_started(self.sources.as_ref()) {
+            match not_started(self.in_flight.list.as_ref()) {
                 (least, Some(most)) if least == most => operation.expect(most),
                 _ => {}
             }
         }
 
+        // The sources that were woken.
+        self.note_lateness();
         operation.flush(&mut self.ready, budget)?;
         if self.late_left {
-            self.expire_sources(budget, operation)?;
+            self.stop_late_sources(budget, operation)?;
         }
         if !goes_on {
-            self.ready.start_sweep();
+            self.ready.start_sweep(self.is_shuffled);
         }
         self.sweep(budget, operation)?;
-        // After a list has panicked, one poll does without it, so that one that panics again and
-        // again holds up no deadline.
+
+        // New sources. After an iterator has panicked, one poll does without it, so that one that
+        // panics again and again holds up no deadline.
         if !self.pulling {
             self.admit(budget, operation)?;
         }
-        // It may be decided by the end of the list.
+        // The end of the sources may decide it.
         self.verdict(operation)?;
 
+        // The deadlines.
         self.deadlines.note_alarm(&mut self.ready);
-        let now = self.expire_sources(budget, operation)?;
-        operation.flush(&mut self.ready, budget)?;
-        if self.in_flight.slots.is_empty() {
-            // The last sources may have been late, and nobody has asked for more.
-            self.end_list();
+        self.stamp(budget);
+        if self.grace.is_none() {
+            self.stop_late_sources(budget, operation)?;
         }
+        operation.flush(&mut self.ready, budget)?;
         if self.is_complete(operation) {
             return ControlFlow::Break(Ok(()));
         }
-        if now.is_some_and(|now| self.deadlines.is_over(now)) || signals.is_expired(&mut self.ready)
-        {
-            if self.deadlines.is_zero() {
-                return ControlFlow::Break(Err(Reason::TimedOut));
-            }
-            operation.draw_line();
-            self.stage = Stage::Closing { last_sweep: false };
-            return self.close(false, budget, operation);
+        if let Some(next) = self.check_grace(signals.is_expired(), budget, operation)? {
+            return ControlFlow::Continue(next);
         }
 
-        let start_due = now.is_some_and(|now| self.deadlines.is_start_due(now));
-        if start_due && self.sources.is_some() {
+        let is_start_due = |now| self.deadlines.is_start_due(now);
+        if self.now.is_some_and(is_start_due) && self.in_flight.list.is_some() {
             self.concurrency = self.concurrency.saturating_add(1);
         }
-
         self.pulling = false;
-        let again = self.can_admit(operation)
+        let next_source = self.in_flight.slots.next_deadline();
+        ControlFlow::Continue(self.wait_until(next_source, operation))
+    }
+
+    /// What is to follow a poll: another one at once if there is work left, or else the next wake or
+    /// the next deadline, which is that of the run, of a source, or of a start.
+    fn wait_until(
+        &mut self,
+        next_source: Option<Instant>,
+        operation: &impl Operation<K, F, H>,
+    ) -> Next {
+        let is_busy = self.can_admit(operation)
             || self.late_left
             || operation.can_flush()
             || self.ready.has_work();
-        match now {
-            Some(now) if !again => {
-                let next_source = self.in_flight.slots.next_deadline();
-                let next_start = self.sources.as_ref().and(self.deadlines.next_start());
-                let next = [next_source, next_start];
-                ControlFlow::Continue(self.deadlines.arm(now, next, &self.ready))
-            }
-            _ => ControlFlow::Continue(again),
+        if is_busy {
+            return Next::Again;
+        }
+        let Some(now) = self.now else {
+            return Next::Wait;
+        };
+        let next_start = self
+            .in_flight
+            .list
+            .as_ref()
+            .and(self.deadlines.next_start());
+        match self
+            .deadlines
+            .arm(now, [next_source, next_start], &self.ready)
+        {
+            true => Next::Again,
+            false => Next::Wait,
         }
     }
 
@@ -377,15 +484,14 @@ where
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
-        if !self.can_admit(operation) {
-            return self.go_on_sweeping(budget, operation);
-        }
         // Sources that wake themselves for ever must not keep others from being started.
-        self.turn = !self.turn;
-        self.aside = budget.set_aside(self.turn);
-        let flow = self.go_on_sweeping(budget, operation);
-        budget.give_back(std::mem::take(&mut self.aside));
-        flow
+        if self.can_admit(operation) {
+            self.reserved = budget.reserve();
+        }
+        self.go_on_sweeping(budget, operation)?;
+        budget.release(std::mem::take(&mut self.reserved));
+        self.is_shuffled |= self.pending_after > 0;
+        ControlFlow::Continue(())
     }
 
     fn go_on_sweeping(
@@ -393,7 +499,7 @@ where
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
-        while !budget.is_spent() {
+        while Self::may_poll(budget, operation) {
             let Some(index) = self.ready.next() else {
                 break;
             };
@@ -402,14 +508,25 @@ where
         ControlFlow::Continue(())
     }
 
-    /// Starts new sources and polls each at once, so that one that is ready gives its slot
-    /// straight back.
+    /// Whether the budget allows another source to be polled.
+    #[inline(always)]
+    fn may_poll(budget: &mut Budget, operation: &impl Operation<K, F, H>) -> bool {
+        budget.has_more() && (!Self::are_runs(operation) || budget.has_share())
+    }
+
+    /// Starts new sources and polls each at once, so that one that is ready gives its slot straight
+    /// back. One may start even if the budget is spent, or sources that take long would keep it from
+    /// starting for ever.
     fn admit(
         &mut self,
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
-        while !budget.is_spent() && self.can_admit(operation) {
+        let is_over = |now| self.deadlines.is_over(now);
+        let mut is_first = !budget.looked_at().is_some_and(is_over);
+        while self.can_admit(operation)
+            && (std::mem::take(&mut is_first) || Self::may_poll(budget, operation))
+        {
             match self.pull() {
                 Some((id, source)) => {
                     let index = self.start(id, source);
@@ -418,17 +535,17 @@ where
                 None => self.drop_list(),
             }
         }
-        if budget.is_spent() {
-            self.end_list();
+        if self.in_flight.list.is_some() {
+            self.end_list(operation);
         }
         ControlFlow::Continue(())
     }
 
-    /// Asks the list for a source.
+    /// Asks the iterator for a source.
     fn pull(&mut self) -> Option<(K, F)> {
-        let sources = self.sources.as_mut()?;
+        let list = self.in_flight.list.as_mut()?;
         self.pulling = true;
-        let next = sources.next();
+        let next = list.next();
         self.pulling = false;
         next
     }
@@ -436,6 +553,7 @@ where
     /// Puts a source into flight, and tells of it.
     #[inline(always)]
     fn start(&mut self, id: K, source: F) -> usize {
+        self.has_started = true;
         self.deadlines.note_start();
         let mut panics = Panics::default();
         panics.catch(|| self.in_flight.hooks().started(&id));
@@ -449,12 +567,12 @@ where
         index
     }
 
-    /// Drops a list that says that it has come to its end, which needs neither budget nor room. A
-    /// source that it has nevertheless is polled by the next sweep.
+    /// Drops an iterator that says that it has come to its end, which needs no budget. A source that
+    /// it has nevertheless is polled by the next sweep.
     #[inline(never)]
-    fn end_list(&mut self) {
-        let is_asked = self.sources.is_some() && !self.pulling;
-        if !is_asked || not_started(self.sources.as_ref()).1 != Some(0) {
+    fn end_list(&mut self, operation: &impl Operation<K, F, H>) {
+        let is_asked = self.has_room(operation) && !self.pulling;
+        if !is_asked || not_started(self.in_flight.list.as_ref()).1 != Some(0) {
             return;
         }
         match self.pull() {
@@ -467,36 +585,53 @@ where
     }
 
     fn drop_list(&mut self) {
-        let exhausted = self.sources.take();
+        let exhausted = self.in_flight.list.take();
         drop(exhausted);
     }
 
-    /// Whether there may be sources left to start, and room for one.
+    /// Whether there may be sources left to start, and room for one, and time.
     fn can_admit(&self, operation: &impl Operation<K, F, H>) -> bool {
+        self.has_room(operation) && self.may_start && !self.is_closing()
+    }
+
+    /// Whether there may be sources left to start, and room for one.
+    fn has_room(&self, operation: &impl Operation<K, F, H>) -> bool {
         let limit = self.concurrency.min(Slots::<K, F>::MAX);
-        self.sources.is_some() && self.in_flight.slots.len() + operation.waiting() < limit
+        self.in_flight.list.is_some() && self.in_flight.slots.len() + operation.waiting() < limit
+    }
+
+    /// Whether the deadline of the whole run has passed.
+    fn is_closing(&self) -> bool {
+        self.grace.is_some_and(|grace| grace.covers_run)
     }
 
     #[inline(always)]
-    fn poll_slot(
+    fn poll_slot<O: Operation<K, F, H>>(
         &mut self,
         index: usize,
         budget: &mut Budget,
-        operation: &mut impl Operation<K, F, H>,
+        operation: &mut O,
     ) -> ControlFlow<End> {
         let mut panics = Panics::default();
+        // A run whose time is up starts no sources, and what it does is noted.
+        let is_covered = O::SOURCES_ARE_RUNS && self.is_covered(index);
+        let covered = is_covered.then(|| budget.inside());
         self.polling = Some(index);
-        let slots = &mut self.in_flight.slots;
         // An empty slot that a stale waker has woken costs a poll too.
-        let poll = budget.spend_on(|budget| {
-            slots.poll(index, &mut self.ready, &mut panics, |source, cx| {
-                operation.poll_source(source, cx, budget)
-            })
+        budget.spend();
+        let slots = &mut self.in_flight.slots;
+        let poll = slots.poll(index, &mut self.ready, &mut panics, |source, cx| {
+            operation.poll_source(source, cx, covered.is_none())
         });
         self.polling = None;
+        if let (Some(before), Some(grace)) = (covered, &mut self.grace) {
+            grace.note(budget.inside().since(before));
+        }
         let Poll::Ready((id, output)) = poll else {
+            self.pending_after = budget.spent();
             return ControlFlow::Continue(());
         };
+        budget.note_outcome();
         let flow = operation.finished(id, output, self.in_flight.hooks(), &mut panics);
         panics.resume();
         flow?;
@@ -505,25 +640,31 @@ where
 
     /// Ends the run if its outcomes decide how.
     fn verdict(&mut self, operation: &mut impl Operation<K, F, H>) -> ControlFlow<End> {
-        let sources = self.sources.as_ref();
         let in_flight = self.in_flight.slots.len();
-        let most_left = || not_started(sources).1?.checked_add(in_flight);
-        match operation.verdict(self.in_flight.hooks(), most_left) {
+        let (list, hooks) = self.in_flight.list_and_hooks();
+        let most_left = || not_started(list).1?.checked_add(in_flight);
+        match operation.verdict(hooks, most_left) {
             Some(end) => ControlFlow::Break(end),
             None => ControlFlow::Continue(()),
         }
     }
 
-    /// Every source has answered, and every outcome was passed on.
-    fn is_complete(&self, operation: &impl Operation<K, F, H>) -> bool {
-        self.sources.is_none() && self.in_flight.slots.is_empty() && operation.waiting() == 0
+    /// Whether every source has answered, and every outcome was passed on. An iterator that says
+    /// that it has come to its end is asked.
+    fn is_complete(&mut self, operation: &impl Operation<K, F, H>) -> bool {
+        if !self.in_flight.slots.is_empty() {
+            return false;
+        }
+        if self.in_flight.list.is_some() {
+            self.end_list(operation);
+        }
+        self.in_flight.list.is_none() && operation.waiting() == 0
     }
 
     /// After a panic: drops the source that panicked and accounts for it. Returns whether it was
     /// one. A hook that panics when it is told is noted in `panics`.
     fn recover(
         &mut self,
-        budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
         message: String,
         panics: &mut Panics,
@@ -531,13 +672,12 @@ where
         let Some(index) = self.polling.take() else {
             return false;
         };
-        budget.spend();
         if Self::are_runs(operation) {
             return true;
         }
         // A source that panics in its drop after it has panicked has said what it had to say.
         let mut second = Panics::default();
-        if let Some((id, ())) = self.in_flight.slots.remove(index, &mut second, |_, _| ()) {
+        if let Some(id) = self.in_flight.slots.remove(index, &mut second) {
             operation.panicked(id, message, self.in_flight.hooks(), panics);
         }
         true
@@ -548,8 +688,8 @@ where
     }
 }
 
-/// How many sources are still to be started, as the list has it: one that panics when it is asked
-/// does not know.
+/// How many sources are still to be started, as the iterator reports it. One that panics when it is
+/// asked does not know.
 #[inline(never)]
 fn not_started(sources: Option<&impl Iterator>) -> (usize, Option<usize>) {
     sources.map_or((0, Some(0)), |sources| {

@@ -15,7 +15,7 @@ use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use crate::interrupted::resolve;
-use crate::run::{Budget, First, Follow, Hooks, Observe, Observed, Run, Signals};
+use crate::run::{First, Follow, Hooks, Observe, Observed, Run, Signals};
 use crate::{Event, Interrupted, Outcome};
 use delivery::{Deliver, delivery};
 use stream::Stream;
@@ -181,7 +181,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `limit` is zero.
+    /// If `limit` is zero, or the operation has been polled.
     ///
     /// # Examples
     ///
@@ -211,6 +211,10 @@ where
     /// [`Duration::MAX`], the default, is no limit; [`Duration::ZERO`] gives one poll to every
     /// source that the first poll can reach.
     ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
+    ///
     /// # Examples
     ///
     /// ```
@@ -230,6 +234,7 @@ where
     /// assert!(receiver.is_closed());
     /// # });
     /// ```
+    #[track_caller]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.run.set_timeout(timeout);
         self
@@ -238,6 +243,10 @@ where
     /// Gives each source this much time from its own start; the outcome of one that is late is
     /// [`SourceError::TimedOut`](crate::SourceError::TimedOut), and it disturbs no other.
     /// [`Duration::MAX`], the default, is no limit; [`Duration::ZERO`] gives each source one poll.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -257,6 +266,7 @@ where
     /// assert_eq!(receiver.recv().await.unwrap(), ("a", Err(SourceError::TimedOut)));
     /// # });
     /// ```
+    #[track_caller]
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
         self.run.set_source_timeout(timeout);
         self
@@ -267,6 +277,10 @@ where
     ///
     /// A signal that is already there at the first poll means that no source is polled. Called
     /// more than once, the first signal to complete counts.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -286,10 +300,12 @@ where
     /// assert_eq!(interrupted.reason, Reason::Cancelled);
     /// # });
     /// ```
+    #[track_caller]
     pub fn cancel_on<N: Future>(
         self,
         signal: N,
     ) -> StreamResults<I, K, F, T, E, D, Signals<First<C, N>, X>, H> {
+        self.run.check_is_new();
         StreamResults {
             run: self.run,
             unfinished: self.unfinished,
@@ -301,6 +317,10 @@ where
 
     /// Lets the run's time be up once `timer` completes, whatever its output: for a timer of the
     /// caller's own, such as one of tokio, which tests can pause.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -319,10 +339,12 @@ where
     /// assert_eq!(interrupted.reason, Reason::TimedOut);
     /// # });
     /// ```
+    #[track_caller]
     pub fn expire_on<N: Future>(
         self,
         timer: N,
     ) -> StreamResults<I, K, F, T, E, D, Signals<C, First<X, N>>, H> {
+        self.run.check_is_new();
         StreamResults {
             run: self.run,
             unfinished: self.unfinished,
@@ -335,6 +357,10 @@ where
     /// Turns the panic of a source into [`SourceError::Panicked`](crate::SourceError::Panicked).
     /// Without it the panic unwinds to the caller. Panics of the caller's own closures and signals
     /// unwind in any case, and so does that of a source which is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has been polled.
     ///
     /// # Examples
     ///
@@ -355,6 +381,7 @@ where
     /// assert!(outcome.unwrap_err().is_panicked());
     /// # });
     /// ```
+    #[track_caller]
     pub fn catch_panics(mut self) -> Self {
         self.run.set_catch_panics();
         self
@@ -426,8 +453,7 @@ where
             delivery: this.delivery.as_mut(),
             unfinished: this.unfinished,
         };
-        let budget = &mut Budget::new();
-        let end = std::task::ready!(this.run.poll(cx, this.signals, budget, &mut stream));
+        let end = std::task::ready!(this.run.poll(cx, this.signals, true, &mut stream));
         let (delivered, undelivered) = this.delivery.report();
         let streamed = Streamed {
             delivered,

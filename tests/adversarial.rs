@@ -345,7 +345,7 @@ fn wake_of_the_task_that_panics_for_a_deadline_ends_no_other_timer() {
     });
     assert!(task.poll_with(&panics).is_pending());
     assert_ne!(was_woken.recv().unwrap(), thread::current().id());
-    assert_eq!(task.finish().unwrap_err().reason, Reason::TimedOut);
+    assert_eq!(task.wait().unwrap_err().reason, Reason::TimedOut);
 
     let (_, list) = sources(1);
     let interrupted = block_on(fetch_and_aggregate(list, SHORT)).unwrap_err();

@@ -108,6 +108,7 @@ fn source_that_takes_the_place_of_another_costs_none() {
         let mut woken = wakers.borrow_mut();
         woken.drain(..).for_each(Waker::wake);
     }
+    drop(task);
     let counted = counted.into_inner();
     assert_eq!(counted[1].made - counted[0].made, 0);
 }

@@ -3,13 +3,17 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use std::cell::Cell;
 use std::time::Duration;
 
 use async_channel::bounded;
 use common::{NEVER, Source, Task, alive, panic_of, polls, ready, source, sources};
 use futures::executor::block_on;
-use futures_aggregate::{Event, Reason, fetch_and_aggregate, process_batch, stream_results};
+use futures_aggregate::{
+    Aggregate, Event, Reason, fetch_and_aggregate, process_batch, stream_results,
+};
 
 type Hint = (usize, Option<usize>);
 
@@ -155,7 +159,7 @@ fn list_that_panics_in_next_for_ever_holds_no_deadline_up() {
 }
 
 #[test]
-fn list_that_panics_while_it_is_drained_loses_no_source_before_it() {
+fn list_that_panics_while_it_is_drained_loses_no_other_source() {
     let (cancel, signal) = source();
     let list = (0..4).map(|id| {
         assert!(id != 2, "no source {id}");
@@ -168,7 +172,7 @@ fn list_that_panics_while_it_is_drained_loses_no_source_before_it() {
     assert!(task.settle().is_pending());
     cancel.answer(Ok(0));
     assert_eq!(panic_of(|| task.settle()), "no source 2");
-    assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1]);
+    assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1, 3]);
 }
 
 /// A list whose `size_hint` panics.
@@ -388,11 +392,44 @@ impl IntoIterator for Batch {
 }
 
 #[test]
-fn batch_that_panics_when_it_is_asked_for_its_list_leaves_no_gap() {
-    let batches = [Batch(Some(0)), Batch(None), Batch(Some(2))];
-    let mut task = Task::new(process_batch(batches));
+fn batch_that_panics_when_it_is_asked_for_its_list_keeps_its_position() {
+    for bad in 0..4 {
+        let batches = [0, 1, 2, 3].map(|id| Batch((id != bad).then_some(id)));
+        let mut task = Task::new(process_batch(batches));
+        assert_eq!(panic_of(|| task.settle()), "no list");
+        let outcomes = task.finish().unwrap();
+        assert_eq!(outcomes.len(), 4);
+        for (id, outcome) in (0..).zip(outcomes) {
+            if id == bad {
+                let interrupted = outcome.unwrap_err();
+                assert_eq!(interrupted.reason, Reason::Panicked);
+                assert_eq!(interrupted.partial, Aggregate::default());
+            } else {
+                assert_eq!(outcome.unwrap().results, [(id, id)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn batch_that_panics_after_the_end_keeps_its_position() {
+    let (cancel, signal) = source();
+    let waits = || [Batch(None), Batch(Some(7)), Batch(None), Batch(Some(8))];
+    let batches = std::iter::once(Batch(Some(0))).chain(waits());
+    let run = process_batch(batches).concurrency(1).cancel_on(signal);
+    let mut task = Task::new(run);
+    cancel.answer(Ok(0));
+    // Both panics unwind, or the first one if both come in one poll.
     assert_eq!(panic_of(|| task.settle()), "no list");
-    let outcomes = task.finish().unwrap();
-    let results = outcomes.into_iter().map(|batch| batch.unwrap().results);
-    assert_eq!(results.collect::<Vec<_>>(), [[(0, 0)], [(2, 2)]]);
+    let outcomes = loop {
+        if let Ok(result) = catch_unwind(AssertUnwindSafe(|| task.finish())) {
+            break result.unwrap_err().partial;
+        }
+    };
+    let reasons = outcomes
+        .iter()
+        .map(|batch| batch.as_ref().unwrap_err().reason);
+    let (cancelled, panicked) = (Reason::Cancelled, Reason::Panicked);
+    let expected = [cancelled, panicked, cancelled, panicked, cancelled];
+    assert_eq!(reasons.collect::<Vec<_>>(), expected);
 }

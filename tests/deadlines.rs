@@ -145,7 +145,7 @@ fn of_two_deadlines_that_have_passed_the_earlier_one_counts() {
     while started.elapsed() < 4 * SHORT {
         std::hint::spin_loop();
     }
-    let partial = task.finish().unwrap_err().partial;
+    let partial = task.wait().unwrap_err().partial;
     assert_eq!(partial.unfinished, [0]);
     assert!(partial.errors.is_empty());
 }

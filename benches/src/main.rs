@@ -25,6 +25,10 @@ struct Args {
     #[arg(default_value = "")]
     filter: String,
 
+    /// Measure only the workload whose name is exactly the filter.
+    #[arg(long)]
+    exact: bool,
+
     /// Samples of each contender, of which the median counts.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
@@ -32,6 +36,11 @@ struct Args {
     /// Measure this crate alone, for a profiler.
     #[arg(long)]
     alone: bool,
+
+    /// Do each work exactly this many times and measure nothing, for a tool that counts
+    /// instructions: the difference between two such counts leaves out the set-up.
+    #[arg(long, value_name = "TIMES")]
+    times: Option<u32>,
 
     /// Write the table as Markdown.
     #[arg(long, value_name = "FILE")]
@@ -61,12 +70,22 @@ fn run(args: &Args) -> io::Result<()> {
                 workload.name,
                 size.to_formatted_string(&Locale::en)
             );
-            if !name.contains(&args.filter) {
+            let is_wanted = match args.exact {
+                true => name == args.filter,
+                false => name.contains(&args.filter),
+            };
+            if !is_wanted {
                 continue;
             }
             let mut contenders = (workload.contenders)(size);
             if args.alone {
                 contenders.truncate(1);
+            }
+            if let Some(times) = args.times {
+                for contender in &mut contenders {
+                    (0..times).for_each(|_| (contender.work)());
+                }
+                continue;
             }
             let units = workload.units.unwrap_or(size);
             let row = harness::measure(name, units, contenders, args.samples);

@@ -1,4 +1,4 @@
-//! What sources came to, and when that is enough.
+//! The outcomes of a run's sources, collected, and the policies that end it.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -15,6 +15,19 @@ pub(super) struct Collected<K, T, E> {
 }
 
 impl<K, T, E> Collected<K, T, E> {
+    pub(super) fn new() -> Self {
+        Self {
+            aggregate: Aggregate::default(),
+            stop: Stop::default(),
+        }
+    }
+
+    /// The aggregate of a run that has ended.
+    pub(super) fn take(&mut self) -> Aggregate<K, T, E> {
+        self.aggregate.shrink();
+        std::mem::take(&mut self.aggregate)
+    }
+
     fn record(
         &mut self,
         (id, result): Outcome<K, T, E>,
@@ -24,6 +37,21 @@ impl<K, T, E> Collected<K, T, E> {
         panics.catch(|| hooks.finished(&id, result.as_ref()));
         self.aggregate.record((id, result));
     }
+}
+
+impl<K, T, E> Drop for Collected<K, T, E> {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        drop_aggregate(&mut self.aggregate, &mut panics);
+        panics.resume();
+    }
+}
+
+/// Drops all that an aggregate holds, one by one.
+pub(crate) fn drop_aggregate<K, T, E>(aggregate: &mut Aggregate<K, T, E>, panics: &mut Panics) {
+    panics.drop_pairs(std::mem::take(&mut aggregate.results));
+    panics.drop_pairs(std::mem::take(&mut aggregate.errors));
+    panics.drop_each(std::mem::take(&mut aggregate.unfinished));
 }
 
 impl<K, F, T, E, H> Operation<K, F, H> for Collected<K, T, E>
@@ -44,12 +72,20 @@ where
         &mut self,
         source: Pin<&mut F>,
         cx: &mut Context<'_>,
-        _: &mut Budget,
+        _: bool,
     ) -> Poll<Self::Output> {
         source.poll(cx)
     }
 
-    fn stop(&mut self, _: Pin<&mut F>, _: Reason, _: &mut Panics) {}
+    fn stop(
+        &mut self,
+        _: Pin<&mut F>,
+        _: Reason,
+        _: &mut Budget,
+        _: &mut Panics,
+    ) -> Poll<Self::Rest> {
+        Poll::Ready(())
+    }
 
     fn finished(
         &mut self,
@@ -62,7 +98,7 @@ where
         ControlFlow::Continue(())
     }
 
-    fn timed_out(&mut self, id: K, (): (), hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
+    fn timed_out(&mut self, id: K, hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
         self.record((id, Err(SourceError::TimedOut)), hooks, panics);
         ControlFlow::Continue(())
     }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::Batch;
+use crate::Reason;
 use crate::fetch_and_aggregate::FetchAndAggregate;
 use crate::run::{Follow, Hooks, Observed, Shared, Stop};
 
@@ -11,6 +12,9 @@ use crate::run::{Follow, Hooks, Observed, Shared, Stop};
 pub(super) struct Numbered<B, N> {
     batches: B,
     next: usize,
+    /// The number of a batch that panicked when its iterator was made. It comes next, without any
+    /// source, so that it keeps its position.
+    panicked: Option<usize>,
     pub(super) source_concurrency: usize,
     pub(super) source_timeout: Duration,
     pub(super) stop: Stop,
@@ -23,6 +27,7 @@ impl<B> Numbered<B, Hooks> {
         Self {
             batches,
             next: 0,
+            panicked: None,
             source_concurrency: usize::MAX,
             source_timeout: Duration::MAX,
             stop: Stop::default(),
@@ -40,6 +45,7 @@ impl<B, O> Numbered<B, Hooks<O>> {
         Numbered {
             batches: self.batches,
             next: self.next,
+            panicked: self.panicked,
             source_concurrency: self.source_concurrency,
             source_timeout: self.source_timeout,
             stop: self.stop,
@@ -59,9 +65,19 @@ where
     type Item = (usize, Batch<L::IntoIter, K, F, T, E, N>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let sources = self.batches.next()?.into_iter();
+        if let Some(number) = self.panicked.take() {
+            let hooks = self.hooks.clone();
+            return Some((
+                number,
+                FetchAndAggregate::interrupted(Reason::Panicked, hooks),
+            ));
+        }
+        let batch = self.batches.next()?;
         let number = self.next;
         self.next += 1;
+        self.panicked = Some(number);
+        let sources = batch.into_iter();
+        self.panicked = None;
         let mut batch = FetchAndAggregate::new(sources, Duration::MAX, self.hooks.clone())
             .concurrency(self.source_concurrency)
             .source_timeout(self.source_timeout)
@@ -73,6 +89,9 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.batches.size_hint()
+        let panicked = usize::from(self.panicked.is_some());
+        let (least, most) = self.batches.size_hint();
+        let most = most.and_then(|most| most.checked_add(panicked));
+        (least.saturating_add(panicked), most)
     }
 }

@@ -1,4 +1,4 @@
-//! What batches came to, and when that is enough.
+//! The outcomes of batches, and the policies that end the run of all batches.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::{Batch, BatchOutcome, Batches};
+use crate::fetch_and_aggregate::drop_aggregate;
 use crate::run::{Budget, Decide, End, Observe, Operation, Panics, Stop};
-use crate::{Aggregate, Reason};
+use crate::{Aggregate, Interrupted, Reason};
 
 /// The outcomes of the batches that are over, at their numbers, and when they are enough.
 pub(super) struct Outcomes<K, T, E> {
@@ -15,10 +16,6 @@ pub(super) struct Outcomes<K, T, E> {
     succeeded: usize,
     failed: usize,
     pub(super) stop: Stop,
-    /// Whether the time of the whole is up.
-    line_drawn: bool,
-    /// Whether a batch was interrupted by that.
-    cut_short: bool,
 }
 
 impl<K, T, E> Outcomes<K, T, E> {
@@ -28,17 +25,12 @@ impl<K, T, E> Outcomes<K, T, E> {
             succeeded: 0,
             failed: 0,
             stop: Stop::default(),
-            line_drawn: false,
-            cut_short: false,
         }
     }
 
     fn set(&mut self, number: usize, outcome: BatchOutcome<K, T, E>) {
         match &outcome {
             Ok(_) => self.succeeded += 1,
-            Err(interrupted) if self.line_drawn && interrupted.reason == Reason::TimedOut => {
-                self.cut_short = true;
-            }
             Err(_) => self.failed += 1,
         }
         if self.batches.len() <= number {
@@ -54,6 +46,17 @@ impl<K, T, E> Outcomes<K, T, E> {
     }
 }
 
+impl<K, T, E> Drop for Outcomes<K, T, E> {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        for outcome in std::mem::take(&mut self.batches).into_iter().flatten() {
+            let mut aggregate = outcome.unwrap_or_else(Interrupted::into_partial);
+            drop_aggregate(&mut aggregate, &mut panics);
+        }
+        panics.resume();
+    }
+}
+
 impl<I, K, F, T, E, N, H> Operation<usize, Batch<I, K, F, T, E, N>, H> for Outcomes<K, T, E>
 where
     I: Iterator<Item = (K, F)>,
@@ -66,34 +69,32 @@ where
 
     const SOURCES_ARE_RUNS: bool = true;
 
-    fn close(&mut self, batch: Pin<&mut Batch<I, K, F, T, E, N>>) {
-        batch.expire();
-    }
-
-    fn draw_line(&mut self) {
-        self.line_drawn = true;
-    }
-
-    fn is_cut_short(&self) -> bool {
-        self.cut_short
-    }
-
     fn poll_source(
         &mut self,
         batch: Pin<&mut Batch<I, K, F, T, E, N>>,
         cx: &mut Context<'_>,
-        budget: &mut Budget,
+        may_start: bool,
     ) -> Poll<Self::Output> {
-        batch.poll_within(cx, budget)
+        batch.poll_within(cx, may_start)
     }
 
     fn stop(
         &mut self,
         batch: Pin<&mut Batch<I, K, F, T, E, N>>,
         reason: Reason,
+        budget: &mut Budget,
         panics: &mut Panics,
-    ) -> Self::Rest {
-        batch.interrupt(reason, panics)
+    ) -> Poll<Self::Rest> {
+        batch.interrupt(reason, budget, panics)
+    }
+
+    fn expire(
+        &mut self,
+        batch: Pin<&mut Batch<I, K, F, T, E, N>>,
+        budget: &mut Budget,
+        panics: &mut Panics,
+    ) {
+        batch.expire(budget, panics);
     }
 
     fn finished(
@@ -107,15 +108,8 @@ where
         ControlFlow::Continue(())
     }
 
-    fn timed_out(
-        &mut self,
-        number: usize,
-        rest: Self::Rest,
-        _: &mut H,
-        _: &mut Panics,
-    ) -> ControlFlow<End> {
-        self.set(number, rest);
-        ControlFlow::Continue(())
+    fn timed_out(&mut self, _: usize, _: &mut H, _: &mut Panics) -> ControlFlow<End> {
+        unreachable!("a batch whose time is up returns its own outcome")
     }
 
     fn panicked(&mut self, _: usize, _: String, _: &mut H, _: &mut Panics) {}
@@ -125,8 +119,6 @@ where
     }
 
     fn verdict(&mut self, hooks: &mut H, most_left: impl FnOnce() -> Option<usize>) -> Option<End> {
-        // A batch that the deadline has cut off has not failed, and decides nothing.
-        let most_left = || if self.cut_short { None } else { most_left() };
         let is_enough = || hooks.is_enough(&self.batches);
         self.stop
             .verdict(self.succeeded, self.failed, most_left, is_enough)

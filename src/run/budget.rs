@@ -1,56 +1,293 @@
-//! How many sources one poll of a run may poll.
+//! The budget of one poll: a number of source polls, and a length of time.
+//!
+//! A poll that does too much keeps the other tasks of its thread waiting, and uses up what the
+//! runtime grants to a task (tokio: 128 operations for each poll of a task). So a poll stops when
+//! its budget is spent, and the rest is done in the next one.
+//!
+//! Runs can be nested: batches in `process_batch`, or a run inside a source of another run, behind
+//! any combinator. The outermost poll on a thread opens a pool, and each run polled inside it takes
+//! its budget out of that pool.
 
-/// Source polls in one poll of a run, before it yields to the executor: enough that yielding
-/// costs nothing that can be measured, few enough that other tasks of the thread are not kept
-/// waiting.
-const POLLS: u32 = 256;
-/// Source polls in one poll of a run that is small, and usually one of many in another run.
-const FEW: u32 = 8;
+use std::cell::Cell;
+use std::time::Duration;
 
-/// What is left of one poll's allowance. The runs inside a run share its budget.
+use super::clock::{self, Instant};
+
+/// Source polls in one poll of a run.
+pub(super) const POLLS: u32 = 128;
+
+/// The least share of a pool that a run takes.
+const SHARE: u32 = 16;
+
+/// How long a poll may take. A poll that is over it ends after the source that is being polled.
+const TIME: Duration = Duration::from_millis(1);
+
+/// After how many source polls the clock is read first, in a run with deadlines and in one without.
+/// After that it is read whenever the number of source polls has grown fivefold.
+const FIRST_LOOK: [u32; 2] = [8, 16];
+
+/// Source polls that take longer than this on average are timed one by one.
+const LONG: Duration = Duration::from_micros(20);
+
+/// How many short source polls in a row it takes to trust a thread to have short ones.
+const TRUST: u32 = 64;
+
+thread_local! {
+    static POOL: Pool = const { Pool::new() };
+}
+
+/// What the polls of one thread share.
+struct Pool {
+    /// Whether a poll is going on.
+    is_open: Cell<bool>,
+    /// Source polls left for the runs inside the outermost one.
+    left: Cell<u32>,
+    /// When the outermost poll began, or when the clock was first read in it.
+    began: Cell<Option<Instant>>,
+    /// What the runs inside the outermost one did.
+    inside: Cell<Work>,
+    /// How many source polls have still to be timed one by one. A thread starts with some, so that
+    /// long ones are noticed at once.
+    timed: Cell<u32>,
+}
+
+/// Source polls, and outcomes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work {
+    pub(super) polls: u32,
+    pub(super) outcomes: u32,
+}
+
+impl Work {
+    pub(super) const NONE: Self = Self {
+        polls: 0,
+        outcomes: 0,
+    };
+
+    pub(super) fn add(self, other: Self) -> Self {
+        Self {
+            polls: self.polls + other.polls,
+            outcomes: self.outcomes + other.outcomes,
+        }
+    }
+
+    /// What was done since an earlier look at the same work.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            polls: self.polls - earlier.polls,
+            outcomes: self.outcomes - earlier.outcomes,
+        }
+    }
+
+    /// Whether most of the sources that were polled had their answers.
+    pub(super) fn is_productive(self) -> bool {
+        self.outcomes > 0 && 2 * self.outcomes >= self.polls
+    }
+}
+
+impl Pool {
+    const fn new() -> Self {
+        Self {
+            is_open: Cell::new(false),
+            left: Cell::new(0),
+            began: Cell::new(None),
+            inside: Cell::new(Work::NONE),
+            timed: Cell::new(TRUST),
+        }
+    }
+
+    /// Takes a share for one run: half of what is left, but no less than it takes to be worth the
+    /// while. It is at least one, so that a run inside a source that is driven to its end within one
+    /// poll gets there.
+    fn take_share(&self) -> u32 {
+        let left = self.left.get();
+        let share = left.div_ceil(2).max(SHARE).min(left);
+        self.left.set(left - share);
+        share.max(1)
+    }
+
+    /// Learns how long some source polls took.
+    fn note(&self, took: Duration, polls: u32) {
+        let timed = match took > LONG * polls {
+            true => TRUST,
+            false => self.timed.get().saturating_sub(polls),
+        };
+        self.timed.set(timed);
+    }
+}
+
+/// What is left of the budget of one poll. Dropping it ends the poll.
 #[derive(Debug)]
 pub struct Budget {
+    /// Source polls left until the clock is read.
     left: u32,
+    /// Source polls left after that.
+    later: u32,
+    /// Source polls that will have been made when the clock is read.
+    planned: u32,
+    /// Source polls that had been made when the clock was last read.
+    looked_after: u32,
+    /// What the clock said then.
+    looked_at: Option<Instant>,
+    is_time_up: bool,
+    /// Outcomes of this run.
+    outcomes: u32,
+    /// What the runs inside the outermost one had done before this poll, unless this is the
+    /// outermost one.
+    before: Option<Work>,
 }
 
 impl Budget {
-    pub(crate) fn new() -> Self {
-        Self { left: POLLS }
+    /// Begins a poll at `now`, which is known for a run with deadlines.
+    #[inline]
+    pub(super) fn open(now: Option<Instant>) -> Self {
+        POOL.with(|pool| {
+            let is_outermost = !pool.is_open.replace(true);
+            let polls = if is_outermost {
+                pool.left.set(POLLS);
+                pool.began.set(now);
+                pool.inside.set(Work::NONE);
+                POLLS
+            } else {
+                pool.take_share()
+            };
+            let mut budget = Self {
+                left: FIRST_LOOK[usize::from(now.is_none())].min(polls),
+                later: 0,
+                planned: 0,
+                looked_after: 0,
+                looked_at: now,
+                is_time_up: false,
+                outcomes: 0,
+                before: (!is_outermost).then(|| pool.inside.get()),
+            };
+            if pool.timed.get() > 0 {
+                budget.left = 1;
+                budget.looked_at = now.or_else(|| Some(clock::now()));
+            }
+            budget.later = polls - budget.left;
+            budget.planned = budget.left;
+            budget
+        })
     }
 
-    pub(crate) fn small() -> Self {
-        Self { left: FEW }
+    /// Whether another source may be polled. Reads the clock now and then.
+    #[inline]
+    pub(crate) fn has_more(&mut self) -> bool {
+        self.left > 0 || self.look()
     }
 
-    pub(crate) fn is_spent(&self) -> bool {
-        self.left == 0
+    /// Whether there is anything left for runs inside this one. Each is granted one source poll all
+    /// the same.
+    pub(super) fn has_share(&self) -> bool {
+        POOL.with(|pool| pool.left.get() > 0)
     }
 
+    /// Reads the clock, and allows more source polls unless the time is up.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self) -> bool {
+        if self.later == 0 || self.is_time_up {
+            return false;
+        }
+        let now = clock::now();
+        POOL.with(|pool| {
+            if let Some(before) = self.looked_at {
+                let polls = self.planned - self.looked_after;
+                pool.note(now.saturating_duration_since(before), polls);
+            }
+            let began = pool.began.get().or(self.looked_at).unwrap_or(now);
+            pool.began.set(Some(began));
+            self.looked_at = Some(now);
+            self.looked_after = self.planned;
+            self.is_time_up = now.saturating_duration_since(began) >= TIME;
+            let polls = match (self.is_time_up, pool.timed.get()) {
+                (true, _) => 0,
+                (false, 0) => (4 * self.planned).min(self.later),
+                (false, _) => 1,
+            };
+            self.left = polls;
+            self.later -= polls;
+            self.planned += polls;
+            polls > 0
+        })
+    }
+
+    /// What the clock said when it was last read in this poll.
+    pub(super) fn looked_at(&self) -> Option<Instant> {
+        self.looked_at
+    }
+
+    /// Pays for one source poll, or for work of its size.
+    #[inline]
     pub(crate) fn spend(&mut self) {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// Puts about a quarter aside, so that whoever is handed the rest cannot spend it. The quarter
-    /// of a few is rounded up or down: where there is but one, it has to go round by turns.
-    pub(crate) fn set_aside(&mut self, round_up: bool) -> u32 {
-        let aside = (self.left + if round_up { 3 } else { 0 }) / 4;
-        self.left -= aside;
-        aside
+    /// How much was spent.
+    #[inline]
+    pub(super) fn spent(&self) -> u32 {
+        self.planned - self.left
     }
 
-    /// Gives back what was put aside.
-    pub(crate) fn give_back(&mut self, aside: u32) {
-        self.left += aside;
+    /// Reserves a quarter of the budget, rounded up, for new sources, so that those in flight
+    /// cannot use it up.
+    pub(super) fn reserve(&mut self) -> u32 {
+        let reserved = (self.left + self.later).div_ceil(4);
+        let from_left = reserved.saturating_sub(self.later);
+        self.later -= reserved - from_left;
+        self.left -= from_left;
+        self.planned -= from_left;
+        reserved
     }
 
-    /// Lets `work` take what it needs, and at least one: whoever is polled is polled once.
-    #[inline(always)]
-    pub(crate) fn spend_on<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
-        let before = self.left;
-        let result = work(self);
-        if self.left == before {
-            self.spend();
-        }
-        result
+    /// Gives back what was reserved.
+    pub(super) fn release(&mut self, reserved: u32) {
+        self.later += reserved;
+    }
+
+    /// Counts an outcome.
+    #[inline]
+    pub(super) fn note_outcome(&mut self) {
+        self.outcomes += 1;
+    }
+
+    /// What was done in this poll by runs inside this one.
+    pub(super) fn inside(&self) -> Work {
+        let inside = POOL.with(|pool| pool.inside.get());
+        inside.since(self.before.unwrap_or(Work::NONE))
+    }
+
+    /// What was done in this poll, by runs inside this one too.
+    pub(super) fn work(&self) -> Work {
+        self.inside().add(Work {
+            polls: self.spent(),
+            outcomes: self.outcomes,
+        })
+    }
+
+    /// Whether this poll is part of another run's poll.
+    pub(super) fn is_nested(&self) -> bool {
+        self.before.is_some()
+    }
+}
+
+impl Drop for Budget {
+    #[inline]
+    fn drop(&mut self) {
+        POOL.with(|pool| {
+            if !self.is_nested() {
+                pool.is_open.set(false);
+                return;
+            }
+            let own = Work {
+                polls: self.spent(),
+                outcomes: self.outcomes,
+            };
+            pool.inside.set(pool.inside.get().add(own));
+            // One source poll may have been granted beyond what was there.
+            let left = pool.left.get() + self.left + self.later;
+            pool.left.set(left.min(POLLS));
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! When it is too late: for the whole run, and for each source.
+//! The deadlines of a run and of its sources.
 //!
 //! Deadlines are compared with the clock; an alarm only makes sure that there is a poll when one of
 //! them passes. One alarm serves the whole run. It is set when a poll leaves the run waiting.
@@ -46,18 +46,29 @@ impl Deadlines {
         self.pace = limit(pace);
     }
 
-    /// Begins to count. A limit that the clock cannot express is none.
-    pub(crate) fn start(&mut self) {
-        self.whole = self
-            .timeout
-            .and_then(|timeout| clock::now().checked_add(timeout));
+    /// Begins to count. A limit that the clock cannot express is none. Returns what the clock says,
+    /// if there is any limit to compare it with.
+    pub(crate) fn start(&mut self) -> Option<Instant> {
+        let now = self.now()?;
+        self.whole = self.timeout.and_then(|timeout| now.checked_add(timeout));
+        Some(now)
     }
 
-    /// Looks at the clock, if there is any limit to compare it with.
+    /// Reads the clock, if there is any limit to compare it with.
     #[inline]
     pub(crate) fn now(&self) -> Option<Instant> {
         let any = self.timeout.or(self.source_timeout).or(self.pace);
         any.map(|_| clock::now())
+    }
+
+    /// Whether it matters when a source was started.
+    pub(crate) fn needs_start_times(&self) -> bool {
+        self.source_timeout.or(self.pace).is_some()
+    }
+
+    /// The deadline of the whole run.
+    pub(crate) fn whole(&self) -> Option<Instant> {
+        self.whole
     }
 
     /// A source was started: the next has to wait from now on.
@@ -134,10 +145,15 @@ impl Deadlines {
             return true;
         }
         // An alarm that goes off too early costs one poll; setting another costs more.
-        if self.alarm.as_ref().is_none_or(|alarm| alarm.at() > next) {
-            self.alarm = Some(Alarm::set(next, ready.flag_waker(Flag::Alarm)));
-        }
+        self.arm_at(next, ready);
         false
+    }
+
+    /// Makes sure that the task is woken at a time.
+    pub(crate) fn arm_at(&mut self, at: Instant, ready: &Ready) {
+        if self.alarm.as_ref().is_none_or(|alarm| alarm.at() > at) {
+            self.alarm = Some(Alarm::set(at, ready.flag_waker(Flag::Alarm)));
+        }
     }
 
     /// Drops the alarm.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::panics::Panics;
+use super::panics::{Contained, Panics};
 use crate::{Event, Reason, SourceError};
 
 /// The caller's hooks: what `observe` and `stop_when` were given.
@@ -30,7 +30,7 @@ impl<O, R> Hooks<O, R> {
         Hooks {
             observer: Observed {
                 before: self.observer,
-                observer,
+                observer: Contained::new(observer),
                 values: PhantomData,
             },
             rule: self.rule,
@@ -43,7 +43,7 @@ impl<O, R> Hooks<O, R> {
             observer: self.observer,
             rule: Ruled {
                 before: self.rule,
-                rule,
+                rule: Contained::new(rule),
             },
         }
     }
@@ -115,7 +115,7 @@ impl<K, T, E> Observe<K, T, E> for Unobserved {
 /// A closure of the caller's watches.
 pub struct Observed<O, N, T, E> {
     before: O,
-    observer: N,
+    observer: Contained<N>,
     values: PhantomData<fn(T, E)>,
 }
 
@@ -127,14 +127,14 @@ where
     fn started(&mut self, id: &K) {
         tell_both(
             || self.before.started(id),
-            || (self.observer)(Event::Started { id }),
+            || self.observer.get_mut()(Event::Started { id }),
         );
     }
 
     fn unfinished(&mut self, id: &K, reason: Reason) {
         tell_both(
             || self.before.unfinished(id, reason),
-            || (self.observer)(Event::Unfinished { id, reason }),
+            || self.observer.get_mut()(Event::Unfinished { id, reason }),
         );
     }
 }
@@ -147,7 +147,7 @@ where
     fn finished(&mut self, id: &K, result: Result<&T, &SourceError<E>>) {
         tell_both(
             || self.before.finished(id, result),
-            || (self.observer)(Event::Finished { id, result }),
+            || self.observer.get_mut()(Event::Finished { id, result }),
         );
     }
 }
@@ -166,8 +166,8 @@ impl<O, N, T, E> fmt::Debug for Observed<O, N, T, E> {
     }
 }
 
-/// One observer for all the runs of a batch. They are polled one after another, so that nobody
-/// ever waits for it.
+/// One observer for all the runs of a batch. The mutex is uncontended: the runs are polled one after
+/// another.
 pub struct Shared<O>(Arc<Mutex<O>>);
 
 impl<O> Shared<O> {
@@ -241,7 +241,7 @@ impl<A: ?Sized> Decide<A> for Unruled {
 /// A closure of the caller's decides.
 pub struct Ruled<R, N> {
     before: R,
-    rule: N,
+    rule: Contained<N>,
 }
 
 impl<A: ?Sized, R, N> Decide<A> for Ruled<R, N>
@@ -250,7 +250,7 @@ where
     N: FnMut(&A) -> bool,
 {
     fn is_enough(&mut self, so_far: &A) -> bool {
-        self.before.is_enough(so_far) || (self.rule)(so_far)
+        self.before.is_enough(so_far) || self.rule.get_mut()(so_far)
     }
 }
 

@@ -1,7 +1,6 @@
-//! The sources in flight, and who is told about them. They are one, so that a run that is dropped
-//! can still tell whom it stopped.
-
-use std::pin::Pin;
+//! The sources of a run, those in flight and those not yet started, and the hooks that are told
+//! about them. They are one, so that a run that is dropped can still tell which sources it stopped,
+//! and so that no destructor of one of them meets the panic of another.
 
 use super::hooks::Follow;
 use super::panics::Panics;
@@ -9,22 +8,28 @@ use super::slots::Slots;
 use crate::Reason;
 
 /// Drops its sources one after another, and tells of each that it was stopped.
-pub(crate) struct InFlight<K, F, H>
+pub(crate) struct InFlight<I, K, F, H>
 where
     H: Follow<K>,
 {
     pub(crate) slots: Slots<K, F>,
+    /// The sources not yet started. Gone once exhausted.
+    pub(crate) list: Option<I>,
+    /// Drops the rest of the list one by one. Known once the run has been polled.
+    drain: Option<fn(&mut I, &mut Panics)>,
     /// Gone only when they were given away, before anything was in flight.
     hooks: Option<H>,
 }
 
-impl<K, F, H> InFlight<K, F, H>
+impl<I, K, F, H> InFlight<I, K, F, H>
 where
     H: Follow<K>,
 {
-    pub(crate) fn new(hooks: H) -> Self {
+    pub(crate) fn new(list: Option<I>, hooks: H) -> Self {
         Self {
             slots: Slots::new(),
+            list,
+            drain: None,
             hooks: Some(hooks),
         }
     }
@@ -33,40 +38,75 @@ where
         self.hooks.as_mut().expect("hooks that were not given away")
     }
 
-    /// Room for other sources, under hooks made of these. Nothing may be in flight yet.
-    pub(crate) fn map_hooks<G, N: Follow<K>>(
+    pub(crate) fn list_and_hooks(&mut self) -> (Option<&I>, &mut H) {
+        let hooks = self.hooks.as_mut();
+        let hooks = hooks.expect("hooks that were not given away");
+        (self.list.as_ref(), hooks)
+    }
+
+    /// Another list and other hooks, made of these. Nothing may be in flight yet.
+    pub(crate) fn map<J, G, N: Follow<K>>(
         mut self,
-        map: impl FnOnce(H) -> N,
-    ) -> InFlight<K, G, N> {
+        list: impl FnOnce(I) -> J,
+        hooks: impl FnOnce(H) -> N,
+    ) -> InFlight<J, K, G, N> {
         InFlight {
             slots: Slots::new(),
-            hooks: self.hooks.take().map(map),
+            list: self.list.take().map(list),
+            drain: None,
+            hooks: self.hooks.take().map(hooks),
         }
     }
 
-    /// Drops the source that was started first, after `last` has had one more look at it, and tells
-    /// that it was stopped. Returns its id and what was seen.
-    pub(crate) fn stop_oldest<R>(
-        &mut self,
-        reason: Reason,
-        panics: &mut Panics,
-        last: impl FnOnce(Pin<&mut F>, &mut Panics) -> R,
-    ) -> Option<(K, R)> {
-        let oldest = self.slots.oldest()?;
-        let (id, seen) = self.slots.remove(oldest, panics, last)?;
+    /// Drops a source that is in flight, and tells that it was stopped. Returns its id.
+    pub(crate) fn stop(&mut self, index: usize, reason: Reason, panics: &mut Panics) -> Option<K> {
+        let id = self.slots.remove(index, panics)?;
         panics.catch(|| self.hooks().unfinished(&id, reason));
-        Some((id, seen))
+        Some(id)
     }
 }
 
-impl<K, F, H> Drop for InFlight<K, F, H>
+impl<I, K, F, H> InFlight<I, K, F, H>
+where
+    I: Iterator<Item = (K, F)>,
+    H: Follow<K>,
+{
+    /// Learns how to drop the rest of the list.
+    pub(crate) fn start(&mut self) {
+        self.drain = Some(drain);
+    }
+}
+
+/// Drops each source that a list still has, as far as it says how many there can be.
+fn drain<K, F>(list: &mut impl Iterator<Item = (K, F)>, panics: &mut Panics) {
+    let most = panics.catch(|| list.size_hint().1.unwrap_or(0));
+    for _ in 0..most.unwrap_or(0) {
+        match panics.catch(|| list.next()) {
+            Some(Some(source)) => panics.drop_pairs([source]),
+            Some(None) => return,
+            None => {}
+        }
+    }
+}
+
+impl<I, K, F, H> Drop for InFlight<I, K, F, H>
 where
     H: Follow<K>,
 {
     fn drop(&mut self) {
         let mut panics = Panics::default();
-        while let Some((id, ())) = self.stop_oldest(Reason::Cancelled, &mut panics, |_, _| ()) {
-            panics.catch(|| drop(id));
+        while let Some(oldest) = self.slots.oldest() {
+            if let Some(id) = self.stop(oldest, Reason::Cancelled, &mut panics) {
+                panics.catch(|| drop(id));
+            }
+        }
+        if let Some(mut list) = self.list.take() {
+            // A collection that drops two sources that panic aborts the process. Where sources have
+            // panicked those left in the list may do so too: they are dropped one by one.
+            if let Some(drain) = self.drain.filter(|_| panics.is_some()) {
+                drain(&mut list, &mut panics);
+            }
+            panics.catch(|| drop(list));
         }
         panics.resume();
     }

@@ -27,6 +27,8 @@ struct Model {
     is_polled: bool,
     is_cancelled: bool,
     is_expired: bool,
+    /// Whether the last poll came to a deadline. The real run may take some polls more for it.
+    came_to_deadline: bool,
     /// Outcomes that a receiver could take.
     in_channel: usize,
     /// Outcomes that wait for room in the channel.
@@ -97,6 +99,7 @@ impl Model {
             is_polled: false,
             is_cancelled: false,
             is_expired: false,
+            came_to_deadline: false,
             in_channel: 0,
             in_line: 0,
             end: None,
@@ -118,6 +121,7 @@ impl Model {
         if is_first {
             self.whole = self.setup.timeout.map(|timeout| self.now + timeout);
         }
+        self.came_to_deadline = false;
         self.end = self.step();
     }
 
@@ -136,6 +140,7 @@ impl Model {
             return Some(Ok(()));
         }
         if self.is_over() || self.is_expired {
+            self.came_to_deadline = true;
             // A result beats the timeout, but for those that got no time at all.
             if self.setup.timeout != Some(0) {
                 self.poll_woken();
@@ -200,6 +205,7 @@ impl Model {
             }
             if self.sources[id].is_in_flight() {
                 self.sources[id].state = State::TimedOut;
+                self.came_to_deadline = true;
                 self.deliver();
             }
         }
@@ -228,6 +234,11 @@ impl Model {
 
     fn is_complete(&self) -> bool {
         self.sources.iter().all(Source::is_gone) && self.in_line == 0
+    }
+
+    /// Whether a source may have been polled more than once while a deadline had its grace.
+    fn had_grace(&self, id: usize) -> bool {
+        self.came_to_deadline || self.sources[id].state == State::TimedOut
     }
 
     /// Whether a source that is gone was woken, which may cost another one a poll.

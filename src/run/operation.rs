@@ -20,19 +20,34 @@ pub(crate) trait Operation<K, F, H> {
     /// What is left of a source that is stopped.
     type Rest;
 
-    /// There are so many sources, says their list.
+    /// Whether the sources are runs themselves. Such a source can be polled again after a panic,
+    /// because it has dropped what panicked; and stopping it takes more than dropping it.
+    const SOURCES_ARE_RUNS: bool = false;
+
+    /// The iterator reports this exact length.
     fn expect(&mut self, _sources: usize) {}
 
-    /// Polls a source. One that polls sources of its own takes them out of `budget`.
+    /// Polls a source. One that is a run starts sources of its own only if it `may_start` them.
     fn poll_source(
         &mut self,
         source: Pin<&mut F>,
         cx: &mut Context<'_>,
-        budget: &mut Budget,
+        may_start: bool,
     ) -> Poll<Self::Output>;
 
-    /// Takes what is left of a source that is about to be dropped.
-    fn stop(&mut self, source: Pin<&mut F>, reason: Reason, panics: &mut Panics) -> Self::Rest;
+    /// Prepares a source for being dropped, and returns what is left of it. A run drops its sources
+    /// at once, and is pending while the budget is too small to name those that it never started.
+    fn stop(
+        &mut self,
+        source: Pin<&mut F>,
+        reason: Reason,
+        budget: &mut Budget,
+        panics: &mut Panics,
+    ) -> Poll<Self::Rest>;
+
+    /// Interrupts a source that is a run, because its time is up. Its next poll returns what it came
+    /// to.
+    fn expire(&mut self, _source: Pin<&mut F>, _budget: &mut Budget, _panics: &mut Panics) {}
 
     /// A source has answered, and is gone.
     fn finished(
@@ -44,35 +59,13 @@ pub(crate) trait Operation<K, F, H> {
     ) -> ControlFlow<End>;
 
     /// A source has run into its own timeout, and is gone.
-    fn timed_out(
-        &mut self,
-        id: K,
-        rest: Self::Rest,
-        hooks: &mut H,
-        panics: &mut Panics,
-    ) -> ControlFlow<End>;
+    fn timed_out(&mut self, id: K, hooks: &mut H, panics: &mut Panics) -> ControlFlow<End>;
 
     /// A source has panicked, and is gone.
     fn panicked(&mut self, id: K, message: String, hooks: &mut H, panics: &mut Panics);
 
     /// The run has ended before the source answered, and the source is gone.
     fn unfinished(&mut self, id: K, rest: Self::Rest);
-
-    /// Whether the sources are runs themselves. Such a source can be polled again after a panic,
-    /// because it dropped what panicked and has woken its task to say so; and when its time is up
-    /// it is told, and ends by itself.
-    const SOURCES_ARE_RUNS: bool = false;
-
-    /// Tells a source that is a run that its time is up.
-    fn close(&mut self, _source: Pin<&mut F>) {}
-
-    /// The deadline of the whole has passed.
-    fn draw_line(&mut self) {}
-
-    /// Whether a source that is a run was not complete when it ended after that.
-    fn is_cut_short(&self) -> bool {
-        false
-    }
 
     /// How the run ends for what its outcomes are, if they decide it. `most_left` says how many
     /// sources may still answer, if that is known.
@@ -104,6 +97,6 @@ pub(crate) trait Operation<K, F, H> {
         0
     }
 
-    /// The run has ended, and no source exists any more.
+    /// The run has ended, and no source is in flight any more.
     fn ended(&mut self, _panics: &mut Panics) {}
 }

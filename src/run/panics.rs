@@ -1,4 +1,8 @@
 //! Panics that must wait until the work around them is done.
+//!
+//! A destructor that panics while another panic unwinds aborts the process. So whatever belongs to
+//! the caller is dropped by [`Panics::catch`]: each part by itself, and the first panic is resumed
+//! when all are gone.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -34,11 +38,37 @@ impl Panics {
         }
     }
 
-    /// Goes on with the first panic, if there was one, unless the thread is panicking already.
+    /// Keeps a panic that came before all others.
+    pub(crate) fn note_first(&mut self, payload: Box<dyn Any + Send>) {
+        if let Some(later) = self.first.replace(payload) {
+            discard(later);
+        }
+    }
+
+    /// Resumes the first panic, if there was one, unless the thread is panicking already.
     #[inline]
     pub(crate) fn resume(self) {
         if let Some(payload) = self.first {
             resume(payload);
+        }
+    }
+
+    /// Drops values one by one.
+    pub(crate) fn drop_each<T>(&mut self, values: impl IntoIterator<Item = T>) {
+        if std::mem::needs_drop::<T>() {
+            for value in values {
+                self.catch(|| drop(value));
+            }
+        }
+    }
+
+    /// Drops ids and values one by one.
+    pub(crate) fn drop_pairs<K, V>(&mut self, pairs: impl IntoIterator<Item = (K, V)>) {
+        if std::mem::needs_drop::<(K, V)>() {
+            for (id, value) in pairs {
+                self.catch(|| drop(id));
+                self.catch(|| drop(value));
+            }
         }
     }
 }
@@ -52,8 +82,7 @@ fn resume(payload: Box<dyn Any + Send>) {
     }
 }
 
-/// Drops what a panic carried, which may panic as well, and so may what that carried. It is let be
-/// when there is no end to it.
+/// Drops a panic payload. If its destructor keeps panicking, leaks it after eight tries.
 pub(super) fn discard(mut payload: Box<dyn Any + Send>) {
     for _ in 0..8 {
         match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -64,7 +93,7 @@ pub(super) fn discard(mut payload: Box<dyn Any + Send>) {
     std::mem::forget(payload);
 }
 
-/// What a panic said.
+/// The text of a panic.
 pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_owned()
@@ -72,5 +101,32 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
         text.clone()
     } else {
         "no message".to_owned()
+    }
+}
+
+/// A value of the caller's, such as a closure or an iterator, whose destructor may panic: a panic
+/// in it never meets another one.
+pub(crate) struct Contained<T> {
+    /// Gone only while it is dropped.
+    value: Option<T>,
+}
+
+impl<T> Contained<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { value: Some(value) }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("a value that was not dropped")
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        if std::mem::needs_drop::<T>() {
+            let mut panics = Panics::default();
+            panics.catch(|| drop(self.value.take()));
+            panics.resume();
+        }
     }
 }

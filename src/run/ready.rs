@@ -15,6 +15,10 @@
 //!    the root word has the slot's number. Whoever comes second sets the bits for both.
 //! 6. A slot gets a waker of its own when its source keeps the one it is polled with. Until then
 //!    one spare waker serves them all.
+//! 7. A sweep takes the bits in order, or shuffled: bit `i` of a word at place `i ^ x`, where `x` is
+//!    a hash of the sweep, the segment and the word. Of two sources that are woken again and again,
+//!    each is polled before the other in half of the sweeps. Every second shuffled sweep is the
+//!    exact reverse of the one before it.
 
 mod tree;
 mod wakers;
@@ -24,8 +28,12 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 pub(super) use tree::MOST_SLOTS;
-use tree::{AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, SEGMENTS, SINGLE, Tree, single};
+use tree::{
+    AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, FLAGS, MOST_SEGMENTS, SEGMENTS, SINGLE, Tree, single,
+};
 use wakers::Spare;
+
+use super::panics::Panics;
 
 /// What can be woken besides the slots.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +56,17 @@ impl Flag {
     }
 }
 
+/// What follows a poll that left the run pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another poll at once: there is work left.
+    Again,
+    /// The next wake. What was woken during the poll counts.
+    Wait,
+    /// The next wake from outside. What was woken during the poll waits too.
+    Rest,
+}
+
 /// The poller's side of the tree.
 #[derive(Debug)]
 pub struct Ready {
@@ -59,16 +78,78 @@ pub struct Ready {
     spare: Option<Spare>,
     /// Bits taken from the root word that no sweep and nobody else has looked at.
     woken: u64,
-    /// The slots that the sweep is at: one bit each, from this one on.
+    /// The slots that the sweep is at: the first of them, and a bit for each that is still to be
+    /// polled.
     leaf: usize,
-    leaf_bits: u64,
-    /// Bits of the root word that the sweep has still to look at.
-    unswept: u64,
+    leaf_bits: Shuffled,
+    /// Bits of the slots in the root word, where the sweep comes to them last.
+    direct: u64,
+    /// Segments that the sweep has still to look at.
+    unswept: Shuffled,
     /// The segment that the sweep is in.
     segment: usize,
     /// From the segment's top word down to where the sweep is: each word taken on the way, but for
     /// the leaf, with its bits that are still to be looked at, of which there are some.
-    path: Vec<(usize, u64)>,
+    path: Vec<(usize, Shuffled)>,
+    /// Decides on the order of the sweep. Zero keeps all bits in order.
+    seed: u64,
+    /// How many sweeps were shuffled.
+    sweeps: u64,
+}
+
+/// Bits of a word in another order: bit `i ^ x` is the word's bit `i`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shuffled {
+    bits: u64,
+    x: u32,
+}
+
+impl Shuffled {
+    /// The bits in order.
+    fn ordered(bits: u64) -> Self {
+        Self { bits, x: 0 }
+    }
+
+    /// The bits of a word, shuffled by the low bits of `x`. Those above a word of `width` bits,
+    /// which is a power of two, are empty.
+    fn new(mut bits: u64, x: u32, width: u32) -> Self {
+        // The masks of the lower halves of all pairs of 1, 2, 4, .. bits.
+        const LOWER: [u64; 6] = [
+            0x5555_5555_5555_5555,
+            0x3333_3333_3333_3333,
+            0x0f0f_0f0f_0f0f_0f0f,
+            0x00ff_00ff_00ff_00ff,
+            0x0000_ffff_0000_ffff,
+            0x0000_0000_ffff_ffff,
+        ];
+        let x = x % width;
+        for (level, lower) in LOWER.iter().enumerate() {
+            if x & 1 << level != 0 {
+                let half = 1 << level;
+                bits = (bits & lower) << half | bits >> half & lower;
+            }
+        }
+        Self { bits, x }
+    }
+
+    fn is_empty(self) -> bool {
+        self.bits == 0
+    }
+
+    /// Takes the first bit. Returns its place in the word.
+    fn take_first(&mut self) -> usize {
+        let first = self.bits.trailing_zeros();
+        self.bits &= self.bits - 1;
+        (first ^ self.x) as usize
+    }
+
+    /// Takes the bit at a place in the word. Returns whether it was set.
+    fn take(&mut self, place: usize) -> bool {
+        let bit = 1 << (place as u32 ^ self.x);
+        let was_set = self.bits & bit != 0;
+        self.bits &= !bit;
+        was_set
+    }
 }
 
 impl Ready {
@@ -80,10 +161,13 @@ impl Ready {
             spare: None,
             woken: 0,
             leaf: 0,
-            leaf_bits: 0,
-            unswept: 0,
+            leaf_bits: Shuffled::default(),
+            direct: 0,
+            unswept: Shuffled::default(),
             segment: 0,
             path: Vec::new(),
+            seed: 0,
+            sweeps: 0,
         }
     }
 
@@ -94,27 +178,50 @@ impl Ready {
     }
 
     /// Closes a poll that left the run pending: the task waits, unless it is to come again, or
-    /// something is woken meanwhile. Then it is woken at once.
-    pub(crate) fn end_poll(&mut self, waker: &Waker, again: bool) {
-        if again || !self.wait(waker) {
-            waker.wake_by_ref();
+    /// something was woken meanwhile. Then it is woken at once.
+    ///
+    /// # Panics
+    ///
+    /// If a waker of the caller's panics. The task is woken, or waits, all the same.
+    pub(crate) fn end_poll(&mut self, waker: &Waker, next: Next) {
+        let mut panics = Panics::default();
+        let is_waiting = match next {
+            Next::Again => false,
+            Next::Wait => self.wait(waker, &mut panics),
+            Next::Rest => {
+                // Takes what was woken, so that the root word is empty and the next wake is seen.
+                while !self.wait(waker, &mut panics) && !panics.is_some() {
+                    self.take_woken();
+                }
+                !panics.is_some()
+            }
+        };
+        if !is_waiting {
+            panics.catch(|| waker.wake_by_ref());
         }
+        panics.resume();
     }
 
     /// Has the task of `waker` woken by the next bit. Returns whether there was none yet.
     #[inline]
-    fn wait(&mut self, waker: &Waker) -> bool {
+    fn wait(&mut self, waker: &Waker, panics: &mut Panics) -> bool {
         let is_registered = |task: &Arc<Waker>| task.will_wake(waker);
+        let mut previous = None;
         if !self.task.as_ref().is_some_and(is_registered) {
-            let task = Arc::new(waker.clone());
+            let Some(task) = panics.catch(|| Arc::new(waker.clone())) else {
+                return false;
+            };
             self.tree.task.register(&task);
-            self.task = Some(task);
+            previous = self.task.replace(task);
         }
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
-        self.tree
-            .root
-            .compare_exchange(AWAKE, 0, success, failure)
-            .is_ok()
+        let root = &self.tree.root;
+        let is_waiting = root.compare_exchange(AWAKE, 0, success, failure).is_ok();
+        if previous.is_some() {
+            // The destructor of the previous task's waker may panic. The new one waits by now.
+            panics.catch(|| drop(previous));
+        }
+        is_waiting
     }
 
     /// Ends the run: its task's waker is let go, so that nobody can wake it any more.
@@ -137,59 +244,104 @@ impl Ready {
         }
         let mut root = self.tree.root.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
         if root & SINGLE != 0 {
-            // The task has waited, and so there is no sweep under way: this slot is the next.
-            (self.leaf, self.leaf_bits) = (single(root), 1);
+            let slot = single(root);
             root &= !SINGLE & !DIRECT_SLOTS;
+            if self.woken & !FLAGS == 0 {
+                // The task has waited, so no sweep is under way: this slot is one by itself.
+                (self.leaf, self.leaf_bits) = (slot, Shuffled::ordered(1));
+            } else {
+                // The task has rested although others were woken.
+                self.woken |= self.tree.mark(slot).unwrap_or(0);
+            }
         }
         self.woken |= root;
     }
 
     /// Starts a sweep over the slots woken so far, unless one is under way.
     #[inline]
-    pub(crate) fn start_sweep(&mut self) {
-        if self.is_swept() {
-            self.take_woken();
-            (self.leaf, self.leaf_bits) = (0, self.woken & DIRECT_SLOTS);
-            self.unswept = self.woken & SEGMENTS;
-            self.woken &= !DIRECT_SLOTS & !SEGMENTS;
+    pub(crate) fn start_sweep(&mut self, is_shuffled: bool) {
+        if !self.is_swept() {
+            return;
         }
+        self.take_woken();
+        let direct = self.woken & DIRECT_SLOTS;
+        let segments = (self.woken & SEGMENTS) >> DIRECT;
+        self.woken &= FLAGS;
+        self.leaf = 0;
+        if !is_shuffled || (segments == 0 && direct & direct.wrapping_sub(1) == 0) {
+            self.seed = 0;
+            self.leaf_bits = Shuffled::ordered(direct);
+            self.unswept = Shuffled::ordered(segments);
+            return;
+        }
+        self.seed = self.next_seed();
+        self.unswept = Shuffled::new(segments, hash(self.seed, MOST_SEGMENTS, 0), 32);
+        if hash(self.seed, MOST_SEGMENTS, 1) & 1 == 0 || segments == 0 {
+            self.leaf_bits = self.shuffled_direct(direct);
+        } else {
+            self.direct = direct;
+        }
+    }
+
+    /// A new seed, or in every second sweep the one before with all bits flipped, which reverses the
+    /// order.
+    fn next_seed(&mut self) -> u64 {
+        self.sweeps += 1;
+        let seed = mix(self.sweeps / 2) | 1;
+        if self.sweeps % 2 == 0 { seed } else { !seed }
+    }
+
+    fn shuffled_direct(&self, direct: u64) -> Shuffled {
+        Shuffled::new(direct, hash(self.seed, MOST_SEGMENTS, 2), 32)
     }
 
     /// Whether the sweep has come to its end.
     #[inline]
     pub(crate) fn is_swept(&self) -> bool {
-        self.leaf_bits == 0 && self.unswept == 0 && self.path.is_empty()
+        self.leaf_bits.is_empty()
+            && self.unswept.is_empty()
+            && self.direct == 0
+            && self.path.is_empty()
     }
 
     /// The next slot of the sweep. A sweep names each slot once at the most, whatever is woken
     /// meanwhile, because it takes each word once.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<usize> {
-        while self.leaf_bits == 0 {
+        while self.leaf_bits.is_empty() {
             if self.is_swept() {
                 return None;
             }
             self.descend();
         }
-        Some(self.leaf + take_lowest(&mut self.leaf_bits))
+        Some(self.leaf + self.leaf_bits.take_first())
     }
 
     /// Takes the next word on the way to the next leaf.
     fn descend(&mut self) {
         let word = if let Some((word, bits)) = self.path.last_mut() {
-            let below = *word * FANOUT + take_lowest(bits) + 1;
-            if *bits == 0 {
+            let below = *word * FANOUT + bits.take_first() + 1;
+            if bits.is_empty() {
                 self.path.pop();
             }
             below
-        } else {
-            self.segment = take_lowest(&mut self.unswept) - DIRECT;
+        } else if !self.unswept.is_empty() {
+            self.segment = self.unswept.take_first();
             0
+        } else {
+            let direct = std::mem::take(&mut self.direct);
+            (self.leaf, self.leaf_bits) = (0, self.shuffled_direct(direct));
+            return;
         };
         let Some(segment) = self.tree.segment(self.segment) else {
             return;
         };
         let bits = segment.take(word);
+        let bits = if self.seed == 0 || bits & bits.wrapping_sub(1) == 0 {
+            Shuffled::ordered(bits)
+        } else {
+            Shuffled::new(bits, hash(self.seed, self.segment, word), u64::BITS)
+        };
         match segment.first_slot(word) {
             Some(slot) => (self.leaf, self.leaf_bits) = (slot, bits),
             None => self.path.push((word, bits)),
@@ -200,13 +352,13 @@ impl Ready {
     pub(crate) fn take(&mut self, slot: usize) -> bool {
         let mut woken = false;
         if let Some(bit @ ..64) = slot.checked_sub(self.leaf) {
-            woken |= self.leaf_bits & 1 << bit != 0;
-            self.leaf_bits &= !(1 << bit);
+            woken |= self.leaf_bits.take(bit);
         }
         if slot < DIRECT {
             self.take_woken();
-            woken |= self.woken & 1 << slot != 0;
+            woken |= (self.woken | self.direct) & 1 << slot != 0;
             self.woken &= !(1 << slot);
+            self.direct &= !(1 << slot);
         } else {
             woken |= self.tree.take(slot);
         }
@@ -260,10 +412,17 @@ impl Ready {
     }
 }
 
-fn take_lowest(bits: &mut u64) -> usize {
-    let lowest = bits.trailing_zeros() as usize;
-    *bits &= *bits - 1;
-    lowest
+/// Mixes all bits of a number into all others.
+fn mix(number: u64) -> u64 {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
+}
+
+/// How to shuffle a word of a segment. Flipping all bits of the seed flips all bits of the hash.
+fn hash(seed: u64, segment: usize, word: usize) -> u32 {
+    let place = mix((segment as u64) << 40 | word as u64);
+    let rotated = seed.rotate_left((place % 64) as u32) ^ place;
+    (rotated >> 32) as u32
 }
 
 #[cfg(all(test, futures_aggregate_loom))]

@@ -1,4 +1,4 @@
-//! Futures of the caller's own that end a run: to cancel it, or to let it expire.
+//! Futures of the caller's own that end a run: to cancel it, or to time it out.
 
 use std::fmt;
 use std::future::Future;
@@ -31,6 +31,8 @@ pin_project! {
         cancel: Watch<C>,
         #[pin]
         expire: Watch<X>,
+        is_cancelled: bool,
+        is_expired: bool,
     }
 }
 
@@ -39,25 +41,41 @@ impl Signals {
         Self {
             cancel: Watch::idle(),
             expire: Watch::idle(),
+            is_cancelled: false,
+            is_expired: false,
         }
     }
 }
 
 impl<C, X> Signals<C, X> {
-    /// Has the run cancelled by `signal` as well.
+    /// Adds a signal that cancels the run.
     pub(crate) fn cancel_on<S>(self, signal: S) -> Signals<First<C, S>, X> {
         Signals {
             cancel: self.cancel.or(signal),
             expire: self.expire,
+            is_cancelled: self.is_cancelled,
+            is_expired: self.is_expired,
         }
     }
 
-    /// Has the run expire by `signal` as well.
+    /// Adds a signal that times the run out.
     pub(crate) fn expire_on<S>(self, signal: S) -> Signals<C, First<X, S>> {
         Signals {
             cancel: self.cancel,
             expire: self.expire.or(signal),
+            is_cancelled: self.is_cancelled,
+            is_expired: self.is_expired,
         }
+    }
+
+    /// Whether a signal has cancelled the run.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled
+    }
+
+    /// Whether a signal has timed the run out.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.is_expired
     }
 
     /// Drops the signals.
@@ -69,12 +87,45 @@ impl<C, X> Signals<C, X> {
 }
 
 impl<C: Future, X: Future> Signals<C, X> {
-    pub(crate) fn is_cancelled(self: Pin<&mut Self>, ready: &mut Ready) -> bool {
-        self.project().cancel.poll(ready, Flag::Cancel).is_ready()
+    /// Polls the signals that are new or were woken. What they say is kept, so that a panic
+    /// elsewhere in the same poll does not lose it.
+    ///
+    /// # Panics
+    ///
+    /// If a signal does. All others are polled before, and remain.
+    #[inline]
+    pub(crate) fn poll(self: Pin<&mut Self>, ready: &mut Ready) {
+        let this = self.project();
+        let cancel_is_due = this.cancel.is_due(ready, Flag::Cancel);
+        let expire_is_due = this.expire.is_due(ready, Flag::Expire);
+        if !cancel_is_due && !expire_is_due {
+            return;
+        }
+        let mut panics = Panics::default();
+        if cancel_is_due {
+            *this.is_cancelled |= poll_signal(this.cancel, ready, Flag::Cancel, &mut panics);
+        }
+        if expire_is_due {
+            *this.is_expired |= poll_signal(this.expire, ready, Flag::Expire, &mut panics);
+        }
+        panics.resume();
     }
+}
 
-    pub(crate) fn is_expired(self: Pin<&mut Self>, ready: &mut Ready) -> bool {
-        self.project().expire.poll(ready, Flag::Expire).is_ready()
+/// Polls a signal. After a panic it is polled again in the next poll of the run, since it may have
+/// other parts than the one that panicked.
+fn poll_signal<S: Future>(
+    mut signal: Pin<&mut Watch<S>>,
+    ready: &mut Ready,
+    flag: Flag,
+    panics: &mut Panics,
+) -> bool {
+    match panics.catch(|| signal.as_mut().poll_due(ready, flag)) {
+        Some(poll) => poll.is_ready(),
+        None => {
+            signal.renew();
+            false
+        }
     }
 }
 
@@ -92,6 +143,14 @@ pin_project! {
         future: Option<S>,
         state: State,
         waker: Option<Waker>,
+    }
+
+    impl<S> PinnedDrop for Watch<S> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut panics = Panics::default();
+            panics.catch(|| this.project().future.set(None));
+            panics.resume();
+        }
     }
 }
 
@@ -126,8 +185,26 @@ impl<S> Watch<S> {
         *this.state = State::New;
     }
 
+    /// Has the future polled again although nothing has woken it.
+    fn renew(self: Pin<&mut Self>) {
+        *self.project().state = State::New;
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.state == State::Idle
+    }
+
+    /// Whether the future is to be polled: it is new or was woken. The flag is cleared before the
+    /// poll, so that a wake during the poll is not lost, and even if there is nothing to poll, so
+    /// that a late wake does not keep the run busy.
+    #[inline]
+    fn is_due(&self, ready: &mut Ready, flag: Flag) -> bool {
+        let woken = ready.take_flag(flag);
+        match self.state {
+            State::New => true,
+            State::Waiting => woken,
+            State::Idle => false,
+        }
     }
 
     pub(crate) fn clear(self: Pin<&mut Self>) {
@@ -137,10 +214,14 @@ impl<S> Watch<S> {
         this.future.set(None);
     }
 
-    fn or<T>(self, other: T) -> Watch<First<S, T>> {
+    fn or<T>(mut self, signal: T) -> Watch<First<S, T>> {
         Watch::new(First {
-            one: self.future,
-            other,
+            before: self.future.take(),
+            signal: Last {
+                future: Some(signal),
+                is_over: false,
+            },
+            is_complete: false,
         })
     }
 }
@@ -148,18 +229,20 @@ impl<S> Watch<S> {
 impl<S: Future> Watch<S> {
     /// Polls the future if it is new or was woken.
     pub(crate) fn poll(self: Pin<&mut Self>, ready: &mut Ready, flag: Flag) -> Poll<S::Output> {
-        // The flag comes down before the poll, so that a wake during the poll is not lost, and
-        // even if there is nothing to poll, so that a late wake does not keep the run busy.
-        let woken = ready.take_flag(flag);
-        let this = self.project();
-        if *this.state == State::Idle || (*this.state == State::Waiting && !woken) {
-            return Poll::Pending;
+        if self.is_due(ready, flag) {
+            self.poll_due(ready, flag)
+        } else {
+            Poll::Pending
         }
+    }
+
+    fn poll_due(self: Pin<&mut Self>, ready: &Ready, flag: Flag) -> Poll<S::Output> {
+        let this = self.project();
         let waker = this.waker.get_or_insert_with(|| ready.flag_waker(flag));
         poll_once(this.future, this.state, waker)
     }
 
-    /// Polls the future although nobody woke it, and nobody is to be woken.
+    /// Polls the future although nothing woke it, and nothing is to be woken.
     pub(crate) fn poll_now(self: Pin<&mut Self>) -> Poll<S::Output> {
         let this = self.project();
         if *this.state == State::Idle {
@@ -187,14 +270,17 @@ fn poll_once<S: Future>(
 }
 
 pin_project! {
-    /// Completes when the first of two signals does: what two calls of `cancel_on` come to.
+    /// Completes when the first of several signals does: what calls of `cancel_on` come to. If one of
+    /// them panics, the panic unwinds, and the others still count.
     ///
     /// It is public so that the type of an operation can be written down.
     pub struct First<A, B> {
+        // The signals before: `Never`, or a `First` of its own.
         #[pin]
-        one: Option<A>,
+        before: Option<A>,
         #[pin]
-        other: B,
+        signal: Last<B>,
+        is_complete: bool,
     }
 }
 
@@ -203,11 +289,17 @@ impl<A: Future, B: Future> Future for First<A, B> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let one = this.one.as_pin_mut().map(|one| one.poll(cx));
-        if one.is_some_and(|poll| poll.is_ready()) || this.other.poll(cx).is_ready() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        let mut panics = Panics::default();
+        if let Some(before) = this.before.as_pin_mut() {
+            let poll = panics.catch(|| before.poll(cx));
+            *this.is_complete |= poll.is_some_and(|poll| poll.is_ready());
+        }
+        let is_complete = panics.catch(|| this.signal.poll(cx));
+        *this.is_complete |= is_complete == Some(true);
+        panics.resume();
+        match *this.is_complete {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
     }
 }
@@ -215,6 +307,36 @@ impl<A: Future, B: Future> Future for First<A, B> {
 impl<A, B> fmt::Debug for First<A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("First").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The signal that was added last. It is not polled again after it has completed or panicked.
+    struct Last<S> {
+        #[pin]
+        future: Option<S>,
+        is_over: bool,
+    }
+
+    impl<S> PinnedDrop for Last<S> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut panics = Panics::default();
+            panics.catch(|| this.project().future.set(None));
+            panics.resume();
+        }
+    }
+}
+
+impl<S: Future> Last<S> {
+    /// Returns whether the signal has completed in this poll.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let this = self.project();
+        let Some(future) = this.future.as_pin_mut().filter(|_| !*this.is_over) else {
+            return false;
+        };
+        *this.is_over = true;
+        *this.is_over = future.poll(cx).is_ready();
+        *this.is_over
     }
 }
 

@@ -107,30 +107,25 @@ impl<K, F> Slots<K, F> {
         Poll::Ready((id, answer))
     }
 
-    /// Lets `look` have a look at the source in the slot.
-    pub(crate) fn with(&mut self, index: usize, look: impl FnOnce(Pin<&mut F>)) {
-        let slot = self.slots.get(index).project();
-        if let Some(source) = slot.source.as_pin_mut() {
-            look(source);
-        }
+    /// The source in the slot.
+    pub(crate) fn source(&mut self, index: usize) -> Option<Pin<&mut F>> {
+        self.slots.get(index).project().source.as_pin_mut()
     }
 
-    /// Takes the source out of its slot, lets `last` have one more look at it, and drops it.
-    /// Returns its id and what was seen, unless the slot was empty. A drop that panics is noted in
-    /// `panics`.
+    /// Drops the source in the slot. Returns its id, unless the slot was empty. A drop that panics is
+    /// noted in `panics`.
     #[inline]
-    pub(crate) fn remove<R>(
-        &mut self,
-        index: usize,
-        panics: &mut Panics,
-        last: impl FnOnce(Pin<&mut F>, &mut Panics) -> R,
-    ) -> Option<(K, R)> {
-        let mut slot = self.slots.get(index).project();
+    pub(crate) fn remove(&mut self, index: usize, panics: &mut Panics) -> Option<K> {
+        let slot = self.slots.get(index).project();
         let id = slot.id.take()?;
         self.order.give_back(index);
-        let seen = last(slot.source.as_mut().as_pin_mut()?, panics);
         drop_source(slot.source, panics);
-        Some((id, seen))
+        Some(id)
+    }
+
+    /// Makes a source the newest, without a deadline.
+    pub(crate) fn renew(&mut self, index: usize) {
+        self.order.renew(index);
     }
 
     /// The source that was started first.
@@ -147,6 +142,12 @@ impl<K, F> Slots<K, F> {
     pub(crate) fn late(&self, due: Instant) -> Option<usize> {
         self.next_deadline().filter(|deadline| *deadline <= due)?;
         self.oldest()
+    }
+
+    /// Whether the source in the slot is late.
+    pub(crate) fn is_late(&self, index: usize, due: Instant) -> bool {
+        let deadline = self.order.deadline(index);
+        deadline.is_some_and(|deadline| deadline <= due)
     }
 
     /// The deadline that comes first.

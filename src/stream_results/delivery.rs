@@ -12,6 +12,7 @@ use std::task::Poll;
 use async_channel::{SendError, Sender};
 use pin_project_lite::pin_project;
 
+use crate::Outcome;
 use crate::run::{Budget, Flag, Panics, Ready, Watch};
 
 /// The receiver is gone.
@@ -45,13 +46,15 @@ pub trait Deliver<O> {
 }
 
 /// What delivers the outcomes of a run into `sender`.
-pub(super) fn delivery<O>(sender: Sender<O>) -> impl Deliver<O> {
+pub(super) fn delivery<K, T, E>(
+    sender: Sender<Outcome<K, T, E>>,
+) -> impl Deliver<Outcome<K, T, E>> {
     Delivery {
         receiver: Watch::new(closed(sender.clone())),
         sender: Some(sender),
         send,
         parked: Watch::idle(),
-        line: VecDeque::new(),
+        line: Line(VecDeque::new()),
         delivered: 0,
     }
 }
@@ -65,9 +68,9 @@ async fn closed<O>(sender: Sender<O>) {
 }
 
 pin_project! {
-    struct Delivery<O, Send, Parked, Closed> {
+    struct Delivery<K, T, E, Send, Parked, Closed> {
         // Gone once the delivery has ended.
-        sender: Option<Sender<O>>,
+        sender: Option<Sender<Outcome<K, T, E>>>,
         send: Send,
         // The send of the oldest outcome, while there is no room for it.
         #[pin]
@@ -75,22 +78,56 @@ pin_project! {
         #[pin]
         receiver: Watch<Closed>,
         // The outcomes after the parked one, the oldest first.
-        line: VecDeque<O>,
+        line: Line<K, T, E>,
         delivered: usize,
     }
 }
 
-impl<O, Send, Parked, Closed> Deliver<O> for Delivery<O, Send, Parked, Closed>
+/// Outcomes in line. They are dropped one by one.
+struct Line<K, T, E>(VecDeque<Outcome<K, T, E>>);
+
+impl<K, T, E> Drop for Line<K, T, E> {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        panics.drop_pairs(std::mem::take(&mut self.0));
+        panics.resume();
+    }
+}
+
+/// Polls the parked send. It is counted before, because a receiver whose waker panics has got the
+/// outcome all the same. One that the channel gives back goes to the front of the line.
+fn poll_parked<K, T, E>(
+    line: &mut Line<K, T, E>,
+    delivered: &mut usize,
+    poll: impl FnOnce() -> Poll<Result<(), SendError<Outcome<K, T, E>>>>,
+) -> Result<(), Gone> {
+    *delivered += 1;
+    let poll = poll();
+    if let Poll::Ready(Ok(())) = poll {
+        return Ok(());
+    }
+    *delivered -= 1;
+    match poll {
+        Poll::Ready(Err(SendError(outcome))) => {
+            line.0.push_front(outcome);
+            Err(Gone)
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<K, T, E, Send, Parked, Closed> Deliver<Outcome<K, T, E>>
+    for Delivery<K, T, E, Send, Parked, Closed>
 where
-    Send: Fn(Sender<O>, O) -> Parked,
-    Parked: Future<Output = Result<(), SendError<O>>>,
+    Send: Fn(Sender<Outcome<K, T, E>>, Outcome<K, T, E>) -> Parked,
+    Parked: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
     Closed: Future<Output = ()>,
 {
-    fn deliver(self: Pin<&mut Self>, outcome: O) -> Result<(), Gone> {
+    fn deliver(self: Pin<&mut Self>, outcome: Outcome<K, T, E>) -> Result<(), Gone> {
         let this = self.project();
-        let may_overtake = !this.parked.is_idle() || !this.line.is_empty();
+        let may_overtake = !this.parked.is_idle() || !this.line.0.is_empty();
         let Some(sender) = this.sender.as_ref().filter(|_| !may_overtake) else {
-            this.line.push_back(outcome);
+            this.line.0.push_back(outcome);
             return Ok(());
         };
         // Counted before, because a receiver whose waker panics has got the outcome all the same.
@@ -100,27 +137,20 @@ where
         };
         *this.delivered -= 1;
         let gone = error.is_closed();
-        this.line.push_back(error.into_inner());
+        this.line.0.push_back(error.into_inner());
         if gone { Err(Gone) } else { Ok(()) }
     }
 
     fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget) -> Result<(), Gone> {
         let mut this = self.project();
         loop {
-            // Counted before, for the same reason.
-            *this.delivered += 1;
-            let parked = this.parked.as_mut().poll(ready, Flag::Room);
-            if !matches!(parked, Poll::Ready(Ok(()))) {
-                *this.delivered -= 1;
-            }
-            if let Poll::Ready(Err(SendError(outcome))) = parked {
-                this.line.push_front(outcome);
-                return Err(Gone);
-            }
-            if !this.parked.is_idle() || budget.is_spent() {
+            poll_parked(this.line, this.delivered, || {
+                this.parked.as_mut().poll(ready, Flag::Room)
+            })?;
+            if !this.parked.is_idle() || !budget.has_more() {
                 return Ok(());
             }
-            let (Some(sender), Some(outcome)) = (this.sender.as_ref(), this.line.pop_front())
+            let (Some(sender), Some(outcome)) = (this.sender.as_ref(), this.line.0.pop_front())
             else {
                 return Ok(());
             };
@@ -132,7 +162,7 @@ where
     }
 
     fn can_flush(&self) -> bool {
-        self.parked.is_idle() && !self.line.is_empty()
+        self.parked.is_idle() && !self.line.0.is_empty()
     }
 
     fn is_receiver_gone(self: Pin<&mut Self>, ready: &mut Ready) -> bool {
@@ -143,35 +173,31 @@ where
     }
 
     fn waiting(&self) -> usize {
-        usize::from(!self.parked.is_idle()) + self.line.len()
+        usize::from(!self.parked.is_idle()) + self.line.0.len()
     }
 
     fn finish(self: Pin<&mut Self>, panics: &mut Panics) {
         let mut this = self.project();
         panics.catch(|| this.receiver.clear());
-        let mut parked = panics.catch(|| this.parked.as_mut().poll_now());
+        let mut poll_parked = |parked: Pin<&mut Watch<Parked>>, panics: &mut Panics| {
+            panics.catch(|| poll_parked(this.line, this.delivered, || parked.poll_now()));
+        };
+        poll_parked(this.parked.as_mut(), panics);
         if let Some(sender) = this.sender.take() {
             // Where nobody else sends, closing takes nothing from anybody, and makes the parked
             // send give its outcome back.
             let own = 1 + usize::from(!this.parked.is_idle());
             if sender.sender_count() == own {
                 panics.catch(|| sender.close());
-                if !this.parked.is_idle() {
-                    parked = panics.catch(|| this.parked.as_mut().poll_now());
-                }
+                poll_parked(this.parked.as_mut(), panics);
             }
             panics.catch(|| drop(sender));
-        }
-        match parked {
-            Some(Poll::Ready(Ok(()))) => *this.delivered += 1,
-            Some(Poll::Ready(Err(SendError(outcome)))) => this.line.push_front(outcome),
-            Some(Poll::Pending) | None => {}
         }
         panics.catch(|| this.parked.clear());
     }
 
-    fn report(self: Pin<&mut Self>) -> (usize, Vec<O>) {
+    fn report(self: Pin<&mut Self>) -> (usize, Vec<Outcome<K, T, E>>) {
         let this = self.project();
-        (*this.delivered, std::mem::take(this.line).into())
+        (*this.delivered, std::mem::take(&mut this.line.0).into())
     }
 }

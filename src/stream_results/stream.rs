@@ -43,12 +43,20 @@ where
         &mut self,
         source: Pin<&mut F>,
         cx: &mut Context<'_>,
-        _: &mut Budget,
+        _: bool,
     ) -> Poll<Self::Output> {
         source.poll(cx)
     }
 
-    fn stop(&mut self, _: Pin<&mut F>, _: Reason, _: &mut Panics) {}
+    fn stop(
+        &mut self,
+        _: Pin<&mut F>,
+        _: Reason,
+        _: &mut Budget,
+        _: &mut Panics,
+    ) -> Poll<Self::Rest> {
+        Poll::Ready(())
+    }
 
     fn finished(
         &mut self,
@@ -60,7 +68,7 @@ where
         self.deliver((id, output.map_err(SourceError::Failed)), hooks, panics)
     }
 
-    fn timed_out(&mut self, id: K, (): (), hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
+    fn timed_out(&mut self, id: K, hooks: &mut H, panics: &mut Panics) -> ControlFlow<End> {
         self.deliver((id, Err(SourceError::TimedOut)), hooks, panics)
     }
 

@@ -79,6 +79,20 @@ impl<F: Future> Task<F> {
         }
     }
 
+    /// Polls whenever the task is woken, also by other threads, until the future is done.
+    pub fn wait(&mut self) -> F::Output {
+        let started = std::time::Instant::now();
+        loop {
+            if let Poll::Ready(output) = self.poll() {
+                return output;
+            }
+            while !self.is_woken() {
+                assert!(started.elapsed().as_secs() < 60, "nothing wakes the future");
+                std::thread::yield_now();
+            }
+        }
+    }
+
     /// How often the task was woken.
     pub fn wakes(&self) -> usize {
         self.wakes.0.load(Ordering::SeqCst)

@@ -11,7 +11,7 @@ use super::source::Source;
 use crate::{Aggregate, Interrupted, Outcome, fetch_and_aggregate, process_batch, stream_results};
 
 /// What a tick is on the clock of the run.
-pub(super) const TICK: Duration = Duration::from_secs(3600);
+pub(super) const TICK: Duration = Duration::from_micros(100);
 
 pub(super) type CameTo = Aggregate<usize, u32, &'static str>;
 pub(super) type Outcomes = Receiver<Outcome<usize, u32, &'static str>>;

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Time, in hours of the clock that the test owns.
+/// Time on the clock that the test owns, in tenths of a millisecond.
 pub(super) type Ticks = u32;
 
 /// How a run is set up.

@@ -9,7 +9,7 @@ use std::task::{Wake, Waker};
 use loom::sync::Notify;
 use loom::thread;
 
-use super::Ready;
+use super::{Next, Ready};
 
 /// The first slot beyond the root word, and one under another word.
 const IN_SEGMENTS: [usize; 2] = [32, 96];
@@ -65,7 +65,7 @@ fn poll_until(ready: &mut Ready, task: &Arc<Task>, slots: &[usize]) {
     let mut left = slots.to_vec();
     loop {
         ready.begin_poll();
-        ready.start_sweep();
+        ready.start_sweep(false);
         while let Some(slot) = ready.next() {
             assert!(slots.contains(&slot));
             left.retain(|&left| left != slot);
@@ -73,8 +73,11 @@ fn poll_until(ready: &mut Ready, task: &Arc<Task>, slots: &[usize]) {
         if left.is_empty() {
             return;
         }
-        let again = ready.has_work();
-        ready.end_poll(&waker, again);
+        let next = match ready.has_work() {
+            true => Next::Again,
+            false => Next::Wait,
+        };
+        ready.end_poll(&waker, next);
         task.0.wait();
     }
 }
@@ -137,10 +140,10 @@ fn wakes_are_seen_while_the_tree_grows() {
         let threads = in_threads(vec![kept(&mut ready, 32)]);
         let task = task();
         ready.begin_poll();
-        ready.start_sweep();
+        ready.start_sweep(false);
         let early: Vec<_> = std::iter::from_fn(|| ready.next()).collect();
         let late = kept(&mut ready, 96);
-        ready.end_poll(&Waker::from(Arc::clone(&task)), true);
+        ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Again);
         task.0.wait();
         late.wake();
         let slots: &[usize] = if early.is_empty() { &[32, 96] } else { &[96] };
@@ -156,7 +159,7 @@ fn wakes_reach_the_task_that_polled_last() {
         let wakers = [0, 32].map(|slot| kept(&mut ready, slot));
         let first = Waker::from(task());
         ready.begin_poll();
-        ready.end_poll(&first, false);
+        ready.end_poll(&first, Next::Wait);
         let threads = in_threads(wakers.into());
         poll_until(&mut ready, &task(), &[0, 32]);
         join(threads);
@@ -173,7 +176,7 @@ fn wakes_of_a_waiting_task_are_seen() {
             let wakers = slots.map(|slot| kept(&mut ready, slot));
             let task = task();
             ready.begin_poll();
-            ready.end_poll(&Waker::from(Arc::clone(&task)), false);
+            ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Wait);
             let threads = in_threads(wakers.into());
             task.0.wait();
             poll_until(&mut ready, &task, &slots);
@@ -189,7 +192,7 @@ fn tree_that_is_dropped_meanwhile_lets_go_of_its_task() {
         let wakers = [0, 32].map(|slot| kept(&mut ready, slot));
         let task = task();
         ready.begin_poll();
-        ready.end_poll(&Waker::from(Arc::clone(&task)), false);
+        ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Wait);
         let threads = in_threads(wakers.into());
         drop(ready);
         join(threads);

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use super::tree::{DIRECT, MOST_SEGMENTS, SINGLE, Segment, place, segment_start};
-use super::{Flag, MOST_SLOTS, Ready};
+use super::{Flag, MOST_SLOTS, Next, Ready};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -37,12 +37,15 @@ fn waker(ready: &mut Ready, slot: usize) -> Waker {
 
 /// Closes a poll as a run does.
 fn end_poll(ready: &mut Ready, waker: &Waker) {
-    let again = ready.has_work();
-    ready.end_poll(waker, again);
+    let next = match ready.has_work() {
+        true => Next::Again,
+        false => Next::Wait,
+    };
+    ready.end_poll(waker, next);
 }
 
 fn sweep(ready: &mut Ready) -> Vec<usize> {
-    ready.start_sweep();
+    ready.start_sweep(false);
     std::iter::from_fn(|| ready.next()).collect()
 }
 
@@ -130,7 +133,7 @@ fn sweep_names_a_slot_once_even_if_it_is_woken_again_meanwhile() {
     for waker in &wakers {
         waker.wake_by_ref();
     }
-    ready.start_sweep();
+    ready.start_sweep(false);
     let mut seen = Vec::new();
     while let Some(slot) = ready.next() {
         wakers[slot].wake_by_ref();
@@ -147,13 +150,13 @@ fn sweep_that_was_cut_short_goes_on_and_wakes_the_task_for_it() {
     for waker in &wakers {
         waker.wake_by_ref();
     }
-    ready.start_sweep();
+    ready.start_sweep(false);
     let mut seen: Vec<_> = (0..100).filter_map(|_| ready.next()).collect();
     end_poll(&mut ready, &task.clone().into());
     assert_eq!(task.count(), 1);
 
     ready.begin_poll();
-    ready.start_sweep();
+    ready.start_sweep(false);
     seen.extend(std::iter::from_fn(|| ready.next()));
     assert_eq!(seen, (0..5000).collect::<Vec<_>>());
 }
@@ -167,7 +170,7 @@ fn taking_one_slot_takes_it_from_the_words_and_from_the_sweep() {
     }
     assert!(ready.take(5));
     assert!(!ready.take(5));
-    ready.start_sweep();
+    ready.start_sweep(false);
     assert_eq!(ready.next(), Some(3));
     wakers[3].wake_by_ref();
     assert!(ready.take(3));
@@ -198,7 +201,7 @@ fn taking_a_slot_that_the_sweep_already_holds_takes_it_out_of_the_sweep() {
     for slot in [1, 2, 3] {
         wakers[slot].wake_by_ref();
     }
-    ready.start_sweep();
+    ready.start_sweep(false);
     assert_eq!(ready.next(), Some(1));
     assert!(ready.take(2));
     assert_eq!(ready.next(), Some(3));

@@ -22,6 +22,8 @@ pub(super) const SEGMENTS: u64 = ((1 << MOST_SEGMENTS) - 1) << DIRECT;
 /// In place of bits of slots and segments, the root word has the number of the one slot that was
 /// woken. Above this bit are the flags.
 pub(super) const SINGLE: u64 = 1 << (DIRECT + MOST_SEGMENTS);
+/// The bits of the flags.
+pub(super) const FLAGS: u64 = !(DIRECT_SLOTS | SEGMENTS | SINGLE | AWAKE);
 /// Keeps the root word from being empty while nobody waits for it.
 pub(super) const AWAKE: u64 = 1 << 63;
 
@@ -87,7 +89,7 @@ impl Tree {
 
     /// Sets the bit of a slot below the root word. Returns the bit that is to be set there, unless
     /// whoever was before sets it.
-    fn mark(&self, slot: usize) -> Option<u64> {
+    pub(super) fn mark(&self, slot: usize) -> Option<u64> {
         if slot < DIRECT {
             return Some(1 << slot);
         }

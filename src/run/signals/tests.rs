@@ -1,4 +1,4 @@
-use super::{First, Signals};
+use super::{Signals, Watch};
 
 struct Opaque;
 
@@ -6,9 +6,8 @@ struct Opaque;
 fn signals_can_be_shown_whatever_they_hold() {
     let signals = Signals::none().cancel_on(Opaque).expire_on(Opaque);
     assert_eq!(format!("{signals:?}"), "Signals { .. }");
-    let first = First {
-        one: Some(Opaque),
-        other: Opaque,
-    };
+    let mut both = Watch::new(Opaque).or(Opaque);
+    let first = both.future.take();
+    let first = first.expect("a signal that was given");
     assert_eq!(format!("{first:?}"), "First { .. }");
 }

@@ -91,6 +91,24 @@ impl Order {
         self.len -= 1;
     }
 
+    /// Makes a slot that is in use the newest, without a deadline.
+    pub(super) fn renew(&mut self, slot: usize) {
+        let place = place(slot);
+        let Link { older, newer } = self.links[place as usize];
+        self.links[older as usize].newer = newer;
+        self.links[newer as usize].older = older;
+        let newest = self.links[END as usize].older;
+        self.links[place as usize] = Link {
+            older: newest,
+            newer: END,
+        };
+        self.links[newest as usize].newer = place;
+        self.links[END as usize].older = place;
+        if let Some(deadline) = self.deadlines.get_mut(place as usize) {
+            *deadline = None;
+        }
+    }
+
     /// The slot that was taken first.
     #[inline]
     pub(super) fn oldest(&self) -> Option<usize> {
@@ -110,10 +128,16 @@ impl Order {
         }
     }
 
+    /// The deadline of a slot that is in use.
+    #[inline]
+    pub(super) fn deadline(&self, slot: usize) -> Option<Instant> {
+        *self.deadlines.get(place(slot) as usize)?
+    }
+
     /// The deadline of the slot that was taken first.
     #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        *self.deadlines.get(place(self.oldest()?) as usize)?
+        self.deadline(self.oldest()?)
     }
 }
 

@@ -18,7 +18,8 @@ fn insert(slots: &mut Slots<u32, u32>, id: u32) -> usize {
 }
 
 fn remove(slots: &mut Slots<u32, u32>, index: usize) -> Option<(u32, u32)> {
-    slots.remove(index, &mut Panics::default(), |source, _| *source)
+    let source = slots.source(index).map(|source| *source);
+    slots.remove(index, &mut Panics::default()).zip(source)
 }
 
 /// Removes all sources, oldest first. Returns their ids.
@@ -91,7 +92,7 @@ fn sources_that_keep_no_waker_share_one() {
         assert!(poll.is_pending());
     }
     assert_eq!(seen, [seen[0]; 3]);
-    ready.start_sweep();
+    ready.start_sweep(false);
     let woken: Vec<_> = std::iter::from_fn(|| ready.next()).collect();
     assert_eq!(woken, indices);
 }
@@ -112,7 +113,7 @@ fn waker_kept_by_a_source_that_has_answered_wakes_no_other() {
     });
     assert!(poll.is_pending());
     kept.unwrap().wake();
-    ready.start_sweep();
+    ready.start_sweep(false);
     assert_eq!(ready.next(), Some(indices[0]));
     assert_eq!(ready.next(), None);
 }

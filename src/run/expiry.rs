@@ -1,0 +1,412 @@
+//! Deadline handling, for sources and for the whole run.
+//!
+//! A result beats the timeout: an answer that arrived before the deadline counts, even if the task
+//! was not polled until later. Two things can hold such an answer back:
+//!
+//! - The thread was busy, or the process was stopped, past the deadline. The alarm comes from
+//!   another thread, so the run may be polled before the runtime has looked at its sockets and
+//!   timers.
+//! - The runtime's cooperative budget (tokio: 128 operations for each poll of a task) was used up by
+//!   the sources that were polled first. It refuses the others, and wakes them later.
+//!
+//! So there is a *grace* between a deadline and what follows from it. A run that is polled on time
+//! ends as soon as the sources that were woken are polled, unless some may have been refused. A run
+//! that is polled late gives the runtime a turn first.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::Run;
+use super::budget::{Budget, POLLS, Work};
+use super::clock::{self, Instant};
+use super::hooks::Follow;
+use super::operation::{End, Operation};
+use super::panics::Panics;
+use super::ready::Next;
+use crate::Reason;
+
+/// A run is polled late if the poll begins this long after a deadline.
+pub(super) const LATE: Duration = Duration::from_millis(1);
+
+/// How long a late run waits for outcomes, from the last one on. A run that is on time waits no
+/// longer than this for sources that may have been refused.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// No grace takes longer than this, from the last poll on that had no budget for all the sources that
+/// were woken and found answers in most of those it polled.
+const LIMIT: Duration = Duration::from_millis(20);
+
+/// How many polls without an outcome give the runtime its turn for certain: tokio looks at sockets
+/// and timers after every 61 polls of its tasks, if it never idles.
+const TURNS: u32 = 64;
+
+/// The time between a deadline and its consequences.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grace {
+    /// Sources whose deadlines came no later than this are covered.
+    due: Instant,
+    /// Whether the deadline of the whole run has passed. Then no source is started any more.
+    pub(super) covers_run: bool,
+    is_late: bool,
+    /// Whether the sweep under way, or the one just finished, began after the deadline.
+    is_last_sweep: bool,
+    /// Whether a source may have been refused by the runtime.
+    is_suspicious: bool,
+    /// How long to wait for another outcome. Set when the sweep is over.
+    patience: Option<Instant>,
+    /// Polls without an outcome, after the wait.
+    turns: u32,
+    /// Source polls in those.
+    extra: u32,
+    ends: Instant,
+    is_over: bool,
+    /// What the sources that are covered did in this poll, where they are runs.
+    covered: Work,
+}
+
+impl Grace {
+    fn new(now: Instant, covers_run: bool, is_late: bool) -> Self {
+        Self {
+            due: now,
+            covers_run,
+            is_late,
+            is_last_sweep: is_late,
+            is_suspicious: false,
+            patience: None,
+            turns: 0,
+            extra: 0,
+            ends: now + LIMIT,
+            is_over: false,
+            covered: Work::NONE,
+        }
+    }
+
+    /// Notes what a source did that is covered and is a run.
+    pub(super) fn note(&mut self, work: Work) {
+        self.covered = self.covered.add(work);
+    }
+}
+
+/// What a grace comes to in a poll.
+enum Verdict {
+    /// It goes on, with another poll at once.
+    Again,
+    /// It goes on, until then or until the next wake.
+    WaitUntil(Instant),
+    Over,
+}
+
+impl<I, K, F, H> Run<I, K, F, H>
+where
+    I: Iterator<Item = (K, F)>,
+    H: Follow<K>,
+{
+    /// At the start of a poll: begins a grace if the poll is late.
+    pub(super) fn note_lateness(&mut self) {
+        let Some(now) = self.now else {
+            return;
+        };
+        let is_over = self.deadlines.is_over(now);
+        if let Some(grace) = &mut self.grace {
+            grace.covers_run |= is_over;
+        } else if is_over && self.has_panicked {
+            // The last poll may have ended before it came to the deadline, and so may this one.
+            self.grace = Some(Grace::new(now, true, false));
+        } else if self.is_late(now) {
+            self.grace = Some(Grace::new(now, is_over, true));
+        }
+    }
+
+    /// Whether a deadline passed so long ago that this poll is late. A deadline that has had its
+    /// grace does not count.
+    fn is_late(&self, now: Instant) -> bool {
+        let is_late = |deadline: Instant| {
+            now.saturating_duration_since(deadline) >= LATE && !self.had_grace(deadline)
+        };
+        self.deadlines.whole().is_some_and(is_late)
+            || !self.deadlines.is_source_zero()
+                && self.in_flight.slots.next_deadline().is_some_and(is_late)
+    }
+
+    /// Whether the time of the source in a slot is up.
+    pub(super) fn is_covered(&self, index: usize) -> bool {
+        match self.grace {
+            Some(grace) => grace.covers_run || self.in_flight.slots.is_late(index, grace.due),
+            None => self.is_stopping,
+        }
+    }
+
+    /// Whether a grace that is over has covered a deadline.
+    fn had_grace(&self, deadline: Instant) -> bool {
+        self.settled.is_some_and(|settled| deadline <= settled)
+    }
+
+    /// At the end of a poll, after the sources that are late: what the deadline of the whole run and
+    /// a grace come to. Returns what is to follow if a grace goes on.
+    pub(super) fn check_grace(
+        &mut self,
+        is_expired: bool,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End, Option<Next>> {
+        let latest = self.latest(budget);
+        let is_over = is_expired || latest.is_some_and(|now| self.deadlines.is_over(now));
+        if is_over && self.deadlines.is_zero() {
+            return ControlFlow::Break(Err(Reason::TimedOut));
+        }
+        match &mut self.grace {
+            Some(grace) => grace.covers_run |= is_over,
+            None if is_over => {
+                let now = latest.unwrap_or_else(clock::now);
+                self.grace = Some(Grace::new(now, true, false));
+            }
+            None => return ControlFlow::Continue(None),
+        }
+        self.go_on_with_grace(budget, operation)
+    }
+
+    /// Gives the sources started in this poll their deadlines.
+    pub(super) fn stamp(&mut self, budget: &Budget) {
+        if !std::mem::take(&mut self.has_started) || self.now.is_none() {
+            return;
+        }
+        if self.deadlines.needs_start_times() {
+            let now = clock::now();
+            self.now = Some(now);
+            if let Some(deadline) = self.deadlines.of_source(now) {
+                self.in_flight.slots.stamp(deadline);
+            }
+        } else {
+            self.now = self.latest(budget);
+        }
+    }
+
+    /// What the clock said when it was last read, in a run with deadlines.
+    fn latest(&self, budget: &Budget) -> Option<Instant> {
+        self.now
+            .map(|now| budget.looked_at().map_or(now, |looked| looked.max(now)))
+    }
+
+    /// Stops the sources that are late, each after one more poll if it was woken in time. If one may
+    /// have been refused in this poll, a grace begins.
+    pub(super) fn stop_late_sources(
+        &mut self,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End> {
+        self.late_left = false;
+        let Some(now) = self.latest(budget) else {
+            return ControlFlow::Continue(());
+        };
+        let due = self.deadlines.due(now);
+        let is_zero = self.deadlines.is_source_zero();
+        while let Some(index) = self.in_flight.slots.late(due) {
+            if is_zero {
+                // It was started in this poll, which has paid for it.
+                self.stop_late(index, budget, operation)?;
+                continue;
+            }
+            if !Self::may_poll(budget, operation) {
+                // Those that are left are on time, however long it takes to come to them.
+                self.settled = self.settled.max(Some(due));
+                self.late_left = true;
+                break;
+            }
+            if self.ready.take(index) {
+                self.is_stopping = true;
+                self.poll_slot(index, budget, operation)?;
+                self.is_stopping = false;
+            } else {
+                budget.spend();
+            }
+            if self.in_flight.slots.oldest() != Some(index) {
+                continue;
+            }
+            let deadline = self.in_flight.slots.next_deadline();
+            let is_final = deadline.is_none_or(|deadline| self.had_grace(deadline));
+            if !is_final && self.may_have_refused(index, budget, operation) {
+                self.grace = Some(Grace::new(now, false, false));
+                break;
+            }
+            self.stop_late(index, budget, operation)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether the runtime may have refused a source in this poll, for all that is known: one that
+    /// is pending was not the first to be polled. Or a run in the slot has more to do.
+    fn may_have_refused(
+        &mut self,
+        index: usize,
+        budget: &Budget,
+        operation: &impl Operation<K, F, H>,
+    ) -> bool {
+        if self.is_suspicious(budget) {
+            return true;
+        }
+        let has_more = Self::are_runs(operation) && self.ready.take(index);
+        if has_more {
+            self.ready.wake(index);
+        }
+        has_more
+    }
+
+    /// Whether a source was left pending in this poll that was not the first to be polled.
+    fn is_suspicious(&self, budget: &Budget) -> bool {
+        match self.pending_after {
+            0 => false,
+            1 => budget.is_nested() || budget.inside().polls > 1,
+            _ => true,
+        }
+    }
+
+    fn stop_late(
+        &mut self,
+        index: usize,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End> {
+        let mut panics = Panics::default();
+        if Self::are_runs(operation) {
+            // It returns what it came to when it is polled, which takes several polls if it has many
+            // sources to name.
+            if let Some(source) = self.in_flight.slots.source(index) {
+                operation.expire(source, budget, &mut panics);
+            }
+            self.in_flight.slots.renew(index);
+            self.ready.wake(index);
+            panics.resume();
+            self.ready.take(index);
+            return self.poll_slot(index, budget, operation);
+        }
+        let flow = match self.in_flight.slots.remove(index, &mut panics) {
+            Some(id) => operation.timed_out(id, self.in_flight.hooks(), &mut panics),
+            None => ControlFlow::Continue(()),
+        };
+        panics.resume();
+        flow?;
+        self.verdict(operation)
+    }
+
+    /// Goes on with a grace: to the end of the sweep under way and of one more, and then for as long
+    /// as sources may have been refused, or the runtime has not had its turn.
+    fn go_on_with_grace(
+        &mut self,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End, Option<Next>> {
+        loop {
+            let Some(mut grace) = self.grace else {
+                return ControlFlow::Continue(None);
+            };
+            if grace.covers_run && self.ready.is_swept() && !grace.is_last_sweep {
+                grace.is_last_sweep = true;
+                self.grace = Some(grace);
+                self.ready.start_sweep(self.is_shuffled);
+                self.go_on_sweeping(budget, operation)?;
+                continue;
+            }
+            if grace.covers_run {
+                operation.flush(&mut self.ready, budget)?;
+                if self.is_complete(operation) {
+                    return ControlFlow::Break(Ok(()));
+                }
+            }
+            let verdict = self.judge(&mut grace, budget, operation);
+            self.grace = Some(grace);
+            return match verdict {
+                Verdict::Again => ControlFlow::Continue(Some(Next::Again)),
+                Verdict::WaitUntil(until) if grace.covers_run => {
+                    self.deadlines.arm_at(until, &self.ready);
+                    ControlFlow::Continue(Some(Next::Rest))
+                }
+                Verdict::WaitUntil(until) => {
+                    ControlFlow::Continue(Some(self.wait_until(Some(until), operation)))
+                }
+                Verdict::Over => self.end_grace(budget, operation),
+            };
+        }
+    }
+
+    /// Stops the sources that the grace has covered, and ends the run if it has covered that.
+    fn end_grace(
+        &mut self,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End, Option<Next>> {
+        self.settled = Some(clock::now());
+        self.stop_late_sources(budget, operation)?;
+        if self.late_left {
+            return ControlFlow::Continue(Some(Next::Again));
+        }
+        operation.flush(&mut self.ready, budget)?;
+        if self.is_complete(operation) {
+            return ControlFlow::Break(Ok(()));
+        }
+        match self.grace.take() {
+            Some(grace) if grace.covers_run => ControlFlow::Break(Err(Reason::TimedOut)),
+            _ => ControlFlow::Continue(None),
+        }
+    }
+
+    /// What a grace comes to after the sources were polled.
+    fn judge(
+        &mut self,
+        grace: &mut Grace,
+        budget: &mut Budget,
+        operation: &impl Operation<K, F, H>,
+    ) -> Verdict {
+        if grace.is_over {
+            return Verdict::Over;
+        }
+        let now = clock::now();
+        let work = budget.work();
+        let covered = match grace.covers_run {
+            true => work,
+            false => std::mem::replace(&mut grace.covered, Work::NONE),
+        };
+        grace.is_suspicious |= self.is_suspicious(budget);
+        let is_swept = self.ready.is_swept();
+        // A source that is a run does what it has to do in several polls.
+        let has_more = Self::are_runs(operation) && self.ready.has_work();
+        let is_productive = covered.is_productive() && (has_more || !is_swept);
+        if is_productive {
+            grace.ends = now + LIMIT;
+            grace.patience = None;
+            grace.extra = 0;
+        }
+        if work.outcomes > 0 {
+            grace.turns = 0;
+            if grace.is_late {
+                grace.patience = None;
+            }
+        }
+        if now >= grace.ends {
+            grace.is_over = true;
+            return Verdict::Over;
+        }
+        let is_first_sweep = grace.is_late || grace.patience.is_none();
+        if !is_swept && is_first_sweep || is_productive || operation.can_flush() {
+            return Verdict::Again;
+        }
+        let patience = *grace.patience.get_or_insert(now + PATIENCE);
+        if grace.is_late && grace.turns == 0 {
+            if now < patience {
+                return Verdict::WaitUntil(patience);
+            }
+            if now >= patience + LATE {
+                // The alarm was late itself, so the thread was busy again.
+                grace.patience = Some(now + PATIENCE);
+                return Verdict::WaitUntil(now + PATIENCE);
+            }
+        }
+        let is_patient = (grace.is_suspicious || has_more) && now < patience && grace.extra < POLLS;
+        if (grace.is_late || is_patient) && grace.turns < TURNS {
+            grace.turns += 1;
+            grace.extra += work.polls;
+            return Verdict::Again;
+        }
+        grace.is_over = true;
+        Verdict::Over
+    }
+}
