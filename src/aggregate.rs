@@ -87,9 +87,13 @@ impl<K, T, E> Aggregate<K, T, E> {
         let _ = self.results.try_reserve(results.min(most));
     }
 
-    /// Gives back the room for results if most of it was not needed.
+    /// Gives back the room for results that was not needed, if it is much.
     pub(crate) fn shrink(&mut self) {
-        if self.results.len() < self.results.capacity() / 2 {
+        const FEW: usize = 64;
+        let room = self.results.capacity();
+        if self.results.is_empty() {
+            self.results = Vec::new();
+        } else if room > FEW && self.results.len() < room / 2 {
             self.results.shrink_to_fit();
         }
     }

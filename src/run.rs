@@ -83,7 +83,7 @@ where
     /// Whether sweeps are shuffled: from the first one on that left a source pending.
     is_shuffled: bool,
     /// The time between a deadline and its consequences.
-    grace: Option<Grace>,
+    grace: Option<Box<Grace>>,
     /// Deadlines up to this one have had their grace.
     settled: Option<Instant>,
     /// Whether late sources are being stopped, and the last poll of each is on its way.
@@ -386,8 +386,8 @@ where
         self.stage = Stage::Running;
         // The signals come first, while the runtime's cooperative budget is fresh.
         signals.as_mut().poll(&mut self.ready);
-        if !is_new {
-            // An outcome before a panic may have decided it.
+        if self.has_panicked || goes_on {
+            // An outcome before the panic may have decided it.
             self.verdict(operation)?;
         }
         if signals.is_cancelled() {
@@ -418,29 +418,35 @@ where
 
         // New sources. After an iterator has panicked, one poll does without it, so that one that
         // panics again and again holds up no deadline.
-        if !self.pulling {
-            self.admit(budget, operation)?;
+        if self.in_flight.list.is_some() {
+            if !self.pulling {
+                self.admit(budget, operation)?;
+            }
+            // The end of the sources may decide it.
+            self.verdict(operation)?;
         }
-        // The end of the sources may decide it.
-        self.verdict(operation)?;
 
         // The deadlines.
-        self.deadlines.note_alarm(&mut self.ready);
-        self.stamp(budget);
-        if self.grace.is_none() {
-            self.stop_late_sources(budget, operation)?;
+        let has_deadlines = self.now.is_some() || self.grace.is_some();
+        if has_deadlines {
+            self.deadlines.note_alarm(&mut self.ready);
+            self.stamp(budget);
+            if self.grace.is_none() && self.deadlines.has_source_timeout() {
+                self.stop_late_sources(budget, operation)?;
+            }
         }
         operation.flush(&mut self.ready, budget)?;
         if self.is_complete(operation) {
             return ControlFlow::Break(Ok(()));
         }
-        if let Some(next) = self.check_grace(signals.is_expired(), budget, operation)? {
-            return ControlFlow::Continue(next);
-        }
-
-        let is_start_due = |now| self.deadlines.is_start_due(now);
-        if self.now.is_some_and(is_start_due) && self.in_flight.list.is_some() {
-            self.concurrency = self.concurrency.saturating_add(1);
+        if has_deadlines || signals.is_expired() {
+            if let Some(next) = self.check_grace(signals.is_expired(), budget, operation)? {
+                return ControlFlow::Continue(next);
+            }
+            let is_start_due = |now| self.deadlines.is_start_due(now);
+            if self.now.is_some_and(is_start_due) && self.in_flight.list.is_some() {
+                self.concurrency = self.concurrency.saturating_add(1);
+            }
         }
         self.pulling = false;
         let next_source = self.in_flight.slots.next_deadline();
@@ -449,6 +455,7 @@ where
 
     /// What is to follow a poll: another one at once if there is work left, or else the next wake or
     /// the next deadline, which is that of the run, of a source, or of a start.
+    #[inline]
     fn wait_until(
         &mut self,
         next_source: Option<Instant>,
@@ -602,7 +609,7 @@ where
 
     /// Whether the deadline of the whole run has passed.
     fn is_closing(&self) -> bool {
-        self.grace.is_some_and(|grace| grace.covers_run)
+        self.grace.as_ref().is_some_and(|grace| grace.covers_run)
     }
 
     #[inline(always)]

@@ -41,9 +41,11 @@ impl<K, T, E> Collected<K, T, E> {
 
 impl<K, T, E> Drop for Collected<K, T, E> {
     fn drop(&mut self) {
-        let mut panics = Panics::default();
-        drop_aggregate(&mut self.aggregate, &mut panics);
-        panics.resume();
+        if std::mem::needs_drop::<(K, T, E)>() {
+            let mut panics = Panics::default();
+            drop_aggregate(&mut self.aggregate, &mut panics);
+            panics.resume();
+        }
     }
 }
 

@@ -193,7 +193,7 @@ impl Budget {
         let now = clock::now();
         POOL.with(|pool| {
             if let Some(before) = self.looked_at {
-                let polls = self.planned - self.looked_after;
+                let polls = self.planned - self.looked_after + self.inside().polls;
                 pool.note(now.saturating_duration_since(before), polls);
             }
             let began = pool.began.get().or(self.looked_at).unwrap_or(now);

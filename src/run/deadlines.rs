@@ -66,6 +66,12 @@ impl Deadlines {
         self.source_timeout.or(self.pace).is_some()
     }
 
+    /// Whether sources have deadlines of their own.
+    #[inline]
+    pub(crate) fn has_source_timeout(&self) -> bool {
+        self.source_timeout.is_some()
+    }
+
     /// The deadline of the whole run.
     pub(crate) fn whole(&self) -> Option<Instant> {
         self.whole

@@ -111,9 +111,9 @@ where
             grace.covers_run |= is_over;
         } else if is_over && self.has_panicked {
             // The last poll may have ended before it came to the deadline, and so may this one.
-            self.grace = Some(Grace::new(now, true, false));
+            self.begin_grace(Grace::new(now, true, false));
         } else if self.is_late(now) {
-            self.grace = Some(Grace::new(now, is_over, true));
+            self.begin_grace(Grace::new(now, is_over, true));
         }
     }
 
@@ -121,16 +121,24 @@ where
     /// grace does not count.
     fn is_late(&self, now: Instant) -> bool {
         let is_late = |deadline: Instant| {
-            now.saturating_duration_since(deadline) >= LATE && !self.had_grace(deadline)
+            deadline < now
+                && now.saturating_duration_since(deadline) >= LATE
+                && !self.had_grace(deadline)
         };
         self.deadlines.whole().is_some_and(is_late)
-            || !self.deadlines.is_source_zero()
+            || self.deadlines.has_source_timeout()
+                && !self.deadlines.is_source_zero()
                 && self.in_flight.slots.next_deadline().is_some_and(is_late)
+    }
+
+    #[cold]
+    fn begin_grace(&mut self, grace: Grace) {
+        self.grace = Some(Box::new(grace));
     }
 
     /// Whether the time of the source in a slot is up.
     pub(super) fn is_covered(&self, index: usize) -> bool {
-        match self.grace {
+        match &self.grace {
             Some(grace) => grace.covers_run || self.in_flight.slots.is_late(index, grace.due),
             None => self.is_stopping,
         }
@@ -158,7 +166,7 @@ where
             Some(grace) => grace.covers_run |= is_over,
             None if is_over => {
                 let now = latest.unwrap_or_else(clock::now);
-                self.grace = Some(Grace::new(now, true, false));
+                self.begin_grace(Grace::new(now, true, false));
             }
             None => return ControlFlow::Continue(None),
         }
@@ -225,7 +233,7 @@ where
             let deadline = self.in_flight.slots.next_deadline();
             let is_final = deadline.is_none_or(|deadline| self.had_grace(deadline));
             if !is_final && self.may_have_refused(index, budget, operation) {
-                self.grace = Some(Grace::new(now, false, false));
+                self.begin_grace(Grace::new(now, false, false));
                 break;
             }
             self.stop_late(index, budget, operation)?;
@@ -296,27 +304,25 @@ where
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End, Option<Next>> {
         loop {
-            let Some(mut grace) = self.grace else {
+            let Some(grace) = &mut self.grace else {
                 return ControlFlow::Continue(None);
             };
-            if grace.covers_run && self.ready.is_swept() && !grace.is_last_sweep {
+            let covers_run = grace.covers_run;
+            if covers_run && self.ready.is_swept() && !grace.is_last_sweep {
                 grace.is_last_sweep = true;
-                self.grace = Some(grace);
                 self.ready.start_sweep(self.is_shuffled);
                 self.go_on_sweeping(budget, operation)?;
                 continue;
             }
-            if grace.covers_run {
+            if covers_run {
                 operation.flush(&mut self.ready, budget)?;
                 if self.is_complete(operation) {
                     return ControlFlow::Break(Ok(()));
                 }
             }
-            let verdict = self.judge(&mut grace, budget, operation);
-            self.grace = Some(grace);
-            return match verdict {
+            return match self.judge(budget, operation) {
                 Verdict::Again => ControlFlow::Continue(Some(Next::Again)),
-                Verdict::WaitUntil(until) if grace.covers_run => {
+                Verdict::WaitUntil(until) if covers_run => {
                     self.deadlines.arm_at(until, &self.ready);
                     ControlFlow::Continue(Some(Next::Rest))
                 }
@@ -350,12 +356,11 @@ where
     }
 
     /// What a grace comes to after the sources were polled.
-    fn judge(
-        &mut self,
-        grace: &mut Grace,
-        budget: &mut Budget,
-        operation: &impl Operation<K, F, H>,
-    ) -> Verdict {
+    fn judge(&mut self, budget: &mut Budget, operation: &impl Operation<K, F, H>) -> Verdict {
+        let is_suspicious = self.is_suspicious(budget);
+        let Some(grace) = &mut self.grace else {
+            return Verdict::Over;
+        };
         if grace.is_over {
             return Verdict::Over;
         }
@@ -365,7 +370,7 @@ where
             true => work,
             false => std::mem::replace(&mut grace.covered, Work::NONE),
         };
-        grace.is_suspicious |= self.is_suspicious(budget);
+        grace.is_suspicious |= is_suspicious;
         let is_swept = self.ready.is_swept();
         // A source that is a run does what it has to do in several polls.
         let has_more = Self::are_runs(operation) && self.ready.has_work();

@@ -59,6 +59,7 @@ where
     }
 
     /// Drops a source that is in flight, and tells that it was stopped. Returns its id.
+    #[inline(always)]
     pub(crate) fn stop(&mut self, index: usize, reason: Reason, panics: &mut Panics) -> Option<K> {
         let id = self.slots.remove(index, panics)?;
         panics.catch(|| self.hooks().unfinished(&id, reason));
@@ -96,9 +97,8 @@ where
     fn drop(&mut self) {
         let mut panics = Panics::default();
         while let Some(oldest) = self.slots.oldest() {
-            if let Some(id) = self.stop(oldest, Reason::Cancelled, &mut panics) {
-                panics.catch(|| drop(id));
-            }
+            let id = self.stop(oldest, Reason::Cancelled, &mut panics);
+            panics.drop_each(id);
         }
         if let Some(mut list) = self.list.take() {
             // A collection that drops two sources that panic aborts the process. Where sources have

@@ -183,45 +183,52 @@ impl Ready {
     /// # Panics
     ///
     /// If a waker of the caller's panics. The task is woken, or waits, all the same.
+    #[inline]
     pub(crate) fn end_poll(&mut self, waker: &Waker, next: Next) {
+        let is_registered = |task: &Arc<Waker>| task.will_wake(waker);
+        let is_registered = self.task.as_ref().is_some_and(is_registered);
+        if is_registered && next == Next::Wait && self.wait() {
+            return;
+        }
+        self.end_poll_slowly(waker, next, is_registered);
+    }
+
+    #[inline(never)]
+    fn end_poll_slowly(&mut self, waker: &Waker, next: Next, is_registered: bool) {
         let mut panics = Panics::default();
-        let is_waiting = match next {
-            Next::Again => false,
-            Next::Wait => self.wait(waker, &mut panics),
-            Next::Rest => {
-                // Takes what was woken, so that the root word is empty and the next wake is seen.
-                while !self.wait(waker, &mut panics) && !panics.is_some() {
-                    self.take_woken();
-                }
-                !panics.is_some()
+        let mut previous = None;
+        if !is_registered && next != Next::Again {
+            if let Some(task) = panics.catch(|| Arc::new(waker.clone())) {
+                self.tree.task.register(&task);
+                previous = self.task.replace(task);
             }
-        };
+        }
+        let is_waiting = !panics.is_some()
+            && match next {
+                Next::Again => false,
+                Next::Wait => self.wait(),
+                Next::Rest => {
+                    // Takes what was woken, so that the root word is empty and the next wake is seen.
+                    while !self.wait() {
+                        self.take_woken();
+                    }
+                    true
+                }
+            };
         if !is_waiting {
             panics.catch(|| waker.wake_by_ref());
         }
+        // The destructor of the previous task's waker may panic. The new one waits by now.
+        panics.catch(|| drop(previous));
         panics.resume();
     }
 
-    /// Has the task of `waker` woken by the next bit. Returns whether there was none yet.
+    /// Has the registered task woken by the next bit. Returns whether there was none yet.
     #[inline]
-    fn wait(&mut self, waker: &Waker, panics: &mut Panics) -> bool {
-        let is_registered = |task: &Arc<Waker>| task.will_wake(waker);
-        let mut previous = None;
-        if !self.task.as_ref().is_some_and(is_registered) {
-            let Some(task) = panics.catch(|| Arc::new(waker.clone())) else {
-                return false;
-            };
-            self.tree.task.register(&task);
-            previous = self.task.replace(task);
-        }
+    fn wait(&self) -> bool {
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
         let root = &self.tree.root;
-        let is_waiting = root.compare_exchange(AWAKE, 0, success, failure).is_ok();
-        if previous.is_some() {
-            // The destructor of the previous task's waker may panic. The new one waits by now.
-            panics.catch(|| drop(previous));
-        }
-        is_waiting
+        root.compare_exchange(AWAKE, 0, success, failure).is_ok()
     }
 
     /// Ends the run: its task's waker is let go, so that nobody can wake it any more.
@@ -363,6 +370,12 @@ impl Ready {
             woken |= self.tree.take(slot);
         }
         woken
+    }
+
+    /// Whether any of some flags is set, for what the poll has taken so far.
+    #[inline]
+    pub(crate) fn has_flag(&self, flags: &[Flag]) -> bool {
+        flags.iter().any(|flag| self.woken & flag.bit() != 0)
     }
 
     /// Takes a flag. Returns whether it was set.

@@ -71,9 +71,10 @@ where
                 self.in_flight.slots.renew(oldest);
             }
         }
-        let list = self.in_flight.list.as_ref();
-        let most_left = panics.catch(|| list.map_or(0, most_left::<K>));
-        self.unnamed = most_left.unwrap_or(0);
+        if let Some(list) = &self.in_flight.list {
+            let most_left = panics.catch(|| most_left::<K>(list));
+            self.unnamed = most_left.unwrap_or(0);
+        }
         operation.ended(panics);
     }
 
@@ -90,8 +91,9 @@ where
         loop {
             let Some(index) = self.in_flight.slots.oldest() else {
                 if self.unnamed == 0 {
-                    let list = self.in_flight.list.take();
-                    panics.catch(|| drop(list));
+                    if let Some(list) = self.in_flight.list.take() {
+                        panics.catch(|| drop(list));
+                    }
                     return true;
                 }
                 has_panicked = !self.pull_unnamed(has_panicked, panics);

@@ -31,6 +31,8 @@ pin_project! {
         cancel: Watch<C>,
         #[pin]
         expire: Watch<X>,
+        // Whether a signal is to be polled although nothing woke it.
+        is_new: bool,
         is_cancelled: bool,
         is_expired: bool,
     }
@@ -41,6 +43,7 @@ impl Signals {
         Self {
             cancel: Watch::idle(),
             expire: Watch::idle(),
+            is_new: false,
             is_cancelled: false,
             is_expired: false,
         }
@@ -53,8 +56,9 @@ impl<C, X> Signals<C, X> {
         Signals {
             cancel: self.cancel.or(signal),
             expire: self.expire,
-            is_cancelled: self.is_cancelled,
-            is_expired: self.is_expired,
+            is_new: true,
+            is_cancelled: false,
+            is_expired: false,
         }
     }
 
@@ -63,8 +67,9 @@ impl<C, X> Signals<C, X> {
         Signals {
             cancel: self.cancel,
             expire: self.expire.or(signal),
-            is_cancelled: self.is_cancelled,
-            is_expired: self.is_expired,
+            is_new: true,
+            is_cancelled: false,
+            is_expired: false,
         }
     }
 
@@ -93,21 +98,21 @@ impl<C: Future, X: Future> Signals<C, X> {
     /// # Panics
     ///
     /// If a signal does. All others are polled before, and remain.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll(self: Pin<&mut Self>, ready: &mut Ready) {
+        if self.is_new || ready.has_flag(&[Flag::Cancel, Flag::Expire]) {
+            self.poll_due(ready);
+        }
+    }
+
+    #[inline(never)]
+    fn poll_due(self: Pin<&mut Self>, ready: &mut Ready) {
         let this = self.project();
-        let cancel_is_due = this.cancel.is_due(ready, Flag::Cancel);
-        let expire_is_due = this.expire.is_due(ready, Flag::Expire);
-        if !cancel_is_due && !expire_is_due {
-            return;
-        }
+        *this.is_new = false;
         let mut panics = Panics::default();
-        if cancel_is_due {
-            *this.is_cancelled |= poll_signal(this.cancel, ready, Flag::Cancel, &mut panics);
-        }
-        if expire_is_due {
-            *this.is_expired |= poll_signal(this.expire, ready, Flag::Expire, &mut panics);
-        }
+        *this.is_cancelled |= poll_signal(this.cancel, ready, Flag::Cancel, &mut panics);
+        *this.is_expired |= poll_signal(this.expire, ready, Flag::Expire, &mut panics);
+        *this.is_new = panics.is_some();
         panics.resume();
     }
 }
@@ -120,7 +125,7 @@ fn poll_signal<S: Future>(
     flag: Flag,
     panics: &mut Panics,
 ) -> bool {
-    match panics.catch(|| signal.as_mut().poll_due(ready, flag)) {
+    match panics.catch(|| signal.as_mut().poll(ready, flag)) {
         Some(poll) => poll.is_ready(),
         None => {
             signal.renew();
@@ -194,19 +199,6 @@ impl<S> Watch<S> {
         self.state == State::Idle
     }
 
-    /// Whether the future is to be polled: it is new or was woken. The flag is cleared before the
-    /// poll, so that a wake during the poll is not lost, and even if there is nothing to poll, so
-    /// that a late wake does not keep the run busy.
-    #[inline]
-    fn is_due(&self, ready: &mut Ready, flag: Flag) -> bool {
-        let woken = ready.take_flag(flag);
-        match self.state {
-            State::New => true,
-            State::Waiting => woken,
-            State::Idle => false,
-        }
-    }
-
     pub(crate) fn clear(self: Pin<&mut Self>) {
         let mut this = self.project();
         *this.state = State::Idle;
@@ -229,15 +221,13 @@ impl<S> Watch<S> {
 impl<S: Future> Watch<S> {
     /// Polls the future if it is new or was woken.
     pub(crate) fn poll(self: Pin<&mut Self>, ready: &mut Ready, flag: Flag) -> Poll<S::Output> {
-        if self.is_due(ready, flag) {
-            self.poll_due(ready, flag)
-        } else {
-            Poll::Pending
-        }
-    }
-
-    fn poll_due(self: Pin<&mut Self>, ready: &Ready, flag: Flag) -> Poll<S::Output> {
+        // The flag is cleared before the poll, so that a wake during the poll is not lost, and even
+        // if there is nothing to poll, so that a late wake does not keep the run busy.
+        let woken = ready.take_flag(flag);
         let this = self.project();
+        if *this.state == State::Idle || (*this.state == State::Waiting && !woken) {
+            return Poll::Pending;
+        }
         let waker = this.waker.get_or_insert_with(|| ready.flag_waker(flag));
         poll_once(this.future, this.state, waker)
     }
