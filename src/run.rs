@@ -78,6 +78,8 @@ where
     has_started: bool,
     /// How much of the budget of this poll was spent when a source was last found pending.
     pending_after: u32,
+    /// Polls since a sweep left a source pending that the runtime may have refused.
+    calm_polls: u32,
     /// What is reserved of the budget for new sources while a sweep goes on.
     reserved: u32,
     /// Whether sweeps are shuffled: from the first one on that left a source pending.
@@ -144,6 +146,7 @@ where
             may_start: true,
             has_started: false,
             pending_after: 0,
+            calm_polls: u32::MAX,
             reserved: 0,
             is_shuffled: false,
             grace: None,
@@ -497,7 +500,7 @@ where
         }
         self.go_on_sweeping(budget, operation)?;
         budget.release(std::mem::take(&mut self.reserved));
-        self.is_shuffled |= self.pending_after > 0;
+        self.note_sweep(budget);
         ControlFlow::Continue(())
     }
 

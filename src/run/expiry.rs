@@ -28,56 +28,95 @@ use crate::Reason;
 /// A run is polled late if the poll begins this long after a deadline.
 pub(super) const LATE: Duration = Duration::from_millis(1);
 
-/// How long a late run waits for outcomes, from the last one on. A run that is on time waits no
-/// longer than this for sources that may have been refused.
+/// How long a run that is on time waits for sources that may have been refused, and a late one at
+/// least for an outcome, from the last one on.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// No grace takes longer than this, from the last poll on that had no budget for all the sources that
-/// were woken and found answers in most of those it polled.
+/// How long a late run waits for an outcome at the most, and which part of its lateness. After a long
+/// stall all threads of a runtime want the processor, and that which looks at the sockets may come
+/// last.
+const MOST_PATIENCE: Duration = Duration::from_millis(8);
+const PART_OF_LATENESS: u32 = 16;
+
+/// No grace takes longer than this from the last outcome on, nor longer in all, with two exceptions.
+/// One that began late may take as long as it was late. And one that has no budget for all the sources
+/// that were woken goes on for as long as most of those it polls have their answers.
 const LIMIT: Duration = Duration::from_millis(20);
+
+/// No grace ends for its length before it has had this many polls: they may be far apart where the
+/// thread has much else to do.
+const LEAST_POLLS: u32 = 3;
 
 /// How many polls without an outcome give the runtime its turn for certain: tokio looks at sockets
 /// and timers after every 61 polls of its tasks, if it never idles.
 const TURNS: u32 = 64;
 
+/// Whether a run is polled in time to see a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    OnTime,
+    Late,
+    /// The deadline is a future of the caller's, which does not say when it was due.
+    Unknown,
+}
+
 /// The time between a deadline and its consequences.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Grace {
     /// Sources whose deadlines came no later than this are covered.
     due: Instant,
     /// Whether the deadline of the whole run has passed. Then no source is started any more.
     pub(super) covers_run: bool,
-    is_late: bool,
+    arrival: Arrival,
     /// Whether the sweep under way, or the one just finished, began after the deadline.
     is_last_sweep: bool,
     /// Whether a source may have been refused by the runtime.
     is_suspicious: bool,
-    /// How long to wait for another outcome. Set when the sweep is over.
-    patience: Option<Instant>,
+    /// How long to wait for an outcome.
+    patience: Duration,
+    /// Until when that is. Set when the sweep is over.
+    waits_until: Option<Instant>,
     /// Polls without an outcome, after the wait.
     turns: u32,
     /// Source polls in those.
     extra: u32,
+    /// Polls in all.
+    polls: u32,
+    /// When it ends, if nothing else ends it before.
     ends: Instant,
+    /// When it ends although outcomes come.
+    ends_for_certain: Instant,
     is_over: bool,
     /// What the sources that are covered did in this poll, where they are runs.
     covered: Work,
 }
 
 impl Grace {
-    fn new(now: Instant, covers_run: bool, is_late: bool) -> Self {
+    fn new(now: Instant, covers_run: bool, arrival: Arrival) -> Self {
         Self {
             due: now,
             covers_run,
-            is_late,
-            is_last_sweep: is_late,
+            arrival,
+            is_last_sweep: arrival == Arrival::Late,
             is_suspicious: false,
-            patience: None,
+            patience: PATIENCE,
+            waits_until: None,
             turns: 0,
             extra: 0,
+            polls: 0,
             ends: now + LIMIT,
+            ends_for_certain: now + LIMIT,
             is_over: false,
             covered: Work::NONE,
+        }
+    }
+
+    /// The same for a run that is late by so much.
+    fn late(now: Instant, covers_run: bool, lateness: Duration) -> Self {
+        Self {
+            patience: (lateness / PART_OF_LATENESS).clamp(PATIENCE, MOST_PATIENCE),
+            ends_for_certain: now + lateness.max(LIMIT),
+            ..Self::new(now, covers_run, Arrival::Late)
         }
     }
 
@@ -111,24 +150,27 @@ where
             grace.covers_run |= is_over;
         } else if is_over && self.has_panicked {
             // The last poll may have ended before it came to the deadline, and so may this one.
-            self.begin_grace(Grace::new(now, true, false));
-        } else if self.is_late(now) {
-            self.begin_grace(Grace::new(now, is_over, true));
+            self.begin_grace(Grace::new(now, true, Arrival::OnTime));
+        } else if let Some(lateness) = self.lateness(now) {
+            self.begin_grace(Grace::late(now, is_over, lateness));
         }
     }
 
-    /// Whether a deadline passed so long ago that this poll is late. A deadline that has had its
-    /// grace does not count.
-    fn is_late(&self, now: Instant) -> bool {
-        let is_late = |deadline: Instant| {
-            deadline < now
-                && now.saturating_duration_since(deadline) >= LATE
-                && !self.had_grace(deadline)
+    /// How late this poll is for the first deadline that has passed, if it is late. A deadline that
+    /// has had its grace does not count.
+    fn lateness(&self, now: Instant) -> Option<Duration> {
+        let lateness = |deadline: Instant| {
+            if deadline >= now || self.had_grace(deadline) {
+                return None;
+            }
+            Some(now.saturating_duration_since(deadline)).filter(|lateness| *lateness >= LATE)
         };
-        self.deadlines.whole().is_some_and(is_late)
-            || self.deadlines.has_source_timeout()
-                && !self.deadlines.is_source_zero()
-                && self.in_flight.slots.next_deadline().is_some_and(is_late)
+        let counts = self.deadlines.has_source_timeout() && !self.deadlines.is_source_zero();
+        let source = counts
+            .then(|| self.in_flight.slots.next_deadline())
+            .flatten();
+        let source = source.and_then(lateness);
+        source.max(self.deadlines.whole().and_then(lateness))
     }
 
     #[cold]
@@ -158,6 +200,10 @@ where
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End, Option<Next>> {
         let latest = self.latest(budget);
+        let arrival = match is_expired {
+            true => Arrival::Unknown,
+            false => Arrival::OnTime,
+        };
         let is_over = is_expired || latest.is_some_and(|now| self.deadlines.is_over(now));
         if is_over && self.deadlines.is_zero() {
             return ControlFlow::Break(Err(Reason::TimedOut));
@@ -166,7 +212,7 @@ where
             Some(grace) => grace.covers_run |= is_over,
             None if is_over => {
                 let now = latest.unwrap_or_else(clock::now);
-                self.begin_grace(Grace::new(now, true, false));
+                self.begin_grace(Grace::new(now, true, arrival));
             }
             None => return ControlFlow::Continue(None),
         }
@@ -233,7 +279,7 @@ where
             let deadline = self.in_flight.slots.next_deadline();
             let is_final = deadline.is_none_or(|deadline| self.had_grace(deadline));
             if !is_final && self.may_have_refused(index, budget, operation) {
-                self.begin_grace(Grace::new(now, false, false));
+                self.begin_grace(Grace::new(now, false, Arrival::OnTime));
                 break;
             }
             self.stop_late(index, budget, operation)?;
@@ -259,8 +305,27 @@ where
         has_more
     }
 
-    /// Whether a source was left pending in this poll that was not the first to be polled.
+    /// Whether the runtime may have refused a source: in this poll, or in one so short ago that it
+    /// may not have woken the source since.
     fn is_suspicious(&self, budget: &Budget) -> bool {
+        self.calm_polls < TURNS || self.left_pending(budget)
+    }
+
+    /// Counts the polls since a sweep left a source pending that the runtime may have refused.
+    pub(super) fn note_sweep(&mut self, budget: &Budget) {
+        if self.pending_after == 0 {
+            self.calm_polls = self.calm_polls.saturating_add(1);
+            return;
+        }
+        self.is_shuffled = true;
+        self.calm_polls = match self.left_pending(budget) {
+            true => 0,
+            false => self.calm_polls.saturating_add(1),
+        };
+    }
+
+    /// Whether a source was left pending in this poll that was not the first to be polled.
+    fn left_pending(&self, budget: &Budget) -> bool {
         match self.pending_after {
             0 => false,
             1 => budget.is_nested() || budget.inside().polls > 1,
@@ -366,6 +431,10 @@ where
         }
         let now = clock::now();
         let work = budget.work();
+        grace.polls += 1;
+        if grace.turns > 0 {
+            grace.extra += work.polls;
+        }
         let covered = match grace.covers_run {
             true => work,
             false => std::mem::replace(&mut grace.covered, Work::NONE),
@@ -377,38 +446,44 @@ where
         let is_productive = covered.is_productive() && (has_more || !is_swept);
         if is_productive {
             grace.ends = now + LIMIT;
-            grace.patience = None;
+            grace.ends_for_certain = grace.ends_for_certain.max(grace.ends);
+        } else if work.outcomes > 0 {
+            grace.ends = grace.ends_for_certain.min(now + LIMIT);
+        }
+        if is_productive || work.outcomes > 0 && grace.arrival != Arrival::OnTime {
+            grace.waits_until = None;
+            grace.turns = 0;
             grace.extra = 0;
         }
-        if work.outcomes > 0 {
-            grace.turns = 0;
-            if grace.is_late {
-                grace.patience = None;
-            }
-        }
-        if now >= grace.ends {
+        if now >= grace.ends && grace.polls >= LEAST_POLLS {
             grace.is_over = true;
             return Verdict::Over;
         }
-        let is_first_sweep = grace.is_late || grace.patience.is_none();
+        let is_late = grace.arrival == Arrival::Late;
+        let is_first_sweep = is_late || grace.waits_until.is_none();
         if !is_swept && is_first_sweep || is_productive || operation.can_flush() {
             return Verdict::Again;
         }
-        let patience = *grace.patience.get_or_insert(now + PATIENCE);
-        if grace.is_late && grace.turns == 0 {
-            if now < patience {
-                return Verdict::WaitUntil(patience);
+        let again = now + grace.patience;
+        let waits_until = *grace.waits_until.get_or_insert(again);
+        if is_late && grace.turns == 0 {
+            if now < waits_until {
+                return Verdict::WaitUntil(waits_until);
             }
-            if now >= patience + LATE {
+            if now >= waits_until + LATE {
                 // The alarm was late itself, so the thread was busy again.
-                grace.patience = Some(now + PATIENCE);
-                return Verdict::WaitUntil(now + PATIENCE);
+                grace.waits_until = Some(again);
+                return Verdict::WaitUntil(again);
             }
         }
-        let is_patient = (grace.is_suspicious || has_more) && now < patience && grace.extra < POLLS;
-        if (grace.is_late || is_patient) && grace.turns < TURNS {
+        let is_waiting = match grace.arrival {
+            Arrival::Late => true,
+            Arrival::OnTime => now < waits_until && grace.extra < POLLS,
+            Arrival::Unknown => grace.extra < POLLS,
+        };
+        let is_needed = is_late || grace.is_suspicious || has_more;
+        if is_waiting && is_needed && grace.turns < TURNS {
             grace.turns += 1;
-            grace.extra += work.polls;
             return Verdict::Again;
         }
         grace.is_over = true;

@@ -1,0 +1,239 @@
+//! Tokio grants a task 128 operations for each poll, and refuses the rest until later. One source
+//! that never runs dry uses all of them up.
+
+mod runtimes;
+
+use std::time::{Duration, Instant};
+
+use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
+use runtimes::{NEVER, Source, flavours, in_block_on_and_spawned, ms, never_dry, restless, sleeps};
+use tokio::sync::oneshot;
+
+/// How late an answer may be that a source can give.
+const NEAR: u32 = 150;
+
+#[test]
+fn signals_are_seen_beside_sources_that_never_run_dry() {
+    for (flavour, runtime) in flavours() {
+        for busy in [1, 20] {
+            let sources = move || (0..busy).map(|id| (id, never_dry())).collect::<Vec<_>>();
+            let ends_in_time = |(elapsed, reason): (Duration, Reason), expected| {
+                assert_eq!(reason, expected);
+                let expected = ms(100)..ms(200);
+                assert!(
+                    expected.contains(&elapsed),
+                    "{flavour}, {busy}: {elapsed:?}"
+                );
+            };
+            let expire = move || async move {
+                let started = Instant::now();
+                let run = fetch_and_aggregate(sources(), NEVER);
+                let outcome = run.expire_on(tokio::time::sleep(ms(100))).await;
+                (started.elapsed(), outcome.unwrap_err().reason)
+            };
+            in_block_on_and_spawned(&runtime, expire, |end| ends_in_time(end, Reason::TimedOut));
+            let cancel = move || async move {
+                let started = Instant::now();
+                let run = process_batch(sources().into_iter().map(|source| [source]));
+                let outcome = run.cancel_on(tokio::time::sleep(ms(100))).await;
+                (started.elapsed(), outcome.unwrap_err().reason)
+            };
+            in_block_on_and_spawned(&runtime, cancel, |end| ends_in_time(end, Reason::Cancelled));
+        }
+    }
+}
+
+/// A mix of sources: busy ones, restless ones, and others that answer with how late they are.
+#[derive(Debug, Clone, Copy)]
+struct Mix {
+    busy: usize,
+    restless: usize,
+    others: usize,
+    /// The place of the first busy one.
+    at: usize,
+}
+
+const MIXES: [Mix; 9] = [
+    Mix {
+        busy: 1,
+        restless: 0,
+        others: 2,
+        at: 0,
+    },
+    Mix {
+        busy: 1,
+        restless: 0,
+        others: 2,
+        at: 1,
+    },
+    Mix {
+        busy: 1,
+        restless: 0,
+        others: 2,
+        at: 2,
+    },
+    Mix {
+        busy: 2,
+        restless: 1,
+        others: 2,
+        at: 0,
+    },
+    Mix {
+        busy: 10,
+        restless: 0,
+        others: 30,
+        at: 0,
+    },
+    Mix {
+        busy: 10,
+        restless: 3,
+        others: 200,
+        at: 40,
+    },
+    Mix {
+        busy: 1,
+        restless: 1,
+        others: 100,
+        at: 31,
+    },
+    Mix {
+        busy: 1,
+        restless: 0,
+        others: 5000,
+        at: 4000,
+    },
+    Mix {
+        busy: 10,
+        restless: 10,
+        others: 5000,
+        at: 0,
+    },
+];
+
+impl Mix {
+    /// Sources of which every third other one is answered by a task, and the rest sleep.
+    fn sources(self) -> Vec<Source> {
+        let mut sources = Vec::new();
+        for other in 0..self.others {
+            if other == self.at {
+                sources.extend((0..self.busy).map(|_| never_dry()));
+                sources.extend((0..self.restless).map(|_| restless()));
+            }
+            sources.push(match other % 3 {
+                0 => answered(ms(20)),
+                _ => sleeps(ms(10 + other as u64 % 20)),
+            });
+        }
+        if self.at >= self.others {
+            sources.extend((0..self.busy).map(|_| never_dry()));
+        }
+        (0..).zip(sources).collect()
+    }
+
+    fn check(self, what: &str, results: &[(u32, u32)]) {
+        assert_eq!(results.len(), self.others, "{what}, {self:?}");
+        let latest = results.iter().map(|&(_, late)| late).max();
+        assert!(latest <= Some(NEAR), "{what}, {self:?}: {latest:?} ms late");
+    }
+}
+
+/// Answers when another task says so after a while, with how late that is seen.
+fn answered(after: Duration) -> futures::future::BoxFuture<'static, runtimes::Answer> {
+    Box::pin(async move {
+        let (sender, receiver) = oneshot::channel();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = sender.send(Instant::now());
+        });
+        let sent = receiver.await.map_err(|_| "dropped")?;
+        Ok(sent.elapsed().as_millis() as u32)
+    })
+}
+
+#[test]
+fn every_source_that_can_answer_does_so_near_its_time() {
+    for (flavour, runtime) in flavours() {
+        for mix in MIXES {
+            let fetch = move || async move {
+                let run = fetch_and_aggregate(mix.sources(), ms(1000));
+                run.await.unwrap_err().partial.results
+            };
+            in_block_on_and_spawned(&runtime, fetch, |results| mix.check(flavour, &results));
+        }
+    }
+}
+
+#[test]
+fn every_source_of_every_operation_answers_beside_one_that_never_runs_dry() {
+    for (flavour, runtime) in flavours() {
+        for mix in MIXES {
+            let batches = move || async move {
+                let batches = mix.sources().into_iter().map(|source| [source]);
+                let run = process_batch(batches).timeout(ms(1000));
+                let outcomes = run.await.unwrap_err().partial;
+                let results = outcomes.into_iter().flatten();
+                results.flat_map(|batch| batch.results).collect::<Vec<_>>()
+            };
+            in_block_on_and_spawned(&runtime, batches, |results| {
+                mix.check(&format!("batches, {flavour}"), &results);
+            });
+            let stream = move || async move {
+                let (sender, receiver) = async_channel::unbounded();
+                let driver = stream_results(mix.sources(), sender).timeout(ms(1000));
+                assert!(driver.await.is_err());
+                let received = std::iter::from_fn(|| receiver.try_recv().ok());
+                let received = received.map(|(id, result)| (id, result.unwrap()));
+                received.collect::<Vec<_>>()
+            };
+            in_block_on_and_spawned(&runtime, stream, |results| {
+                mix.check(&format!("stream, {flavour}"), &results);
+            });
+        }
+    }
+}
+
+#[test]
+fn sources_behind_a_limit_answer_beside_one_that_never_runs_dry() {
+    for (flavour, runtime) in flavours() {
+        let run = || async {
+            let mut sources: Vec<Source> = vec![(0, never_dry())];
+            sources.extend((1..100).map(|id| (id, sleeps(ms(10)))));
+            let run = fetch_and_aggregate(sources, ms(1000)).concurrency(10);
+            run.await.unwrap_err().partial
+        };
+        in_block_on_and_spawned(&runtime, run, |partial| {
+            assert_eq!(
+                partial.results.len(),
+                99,
+                "{flavour}: {:?}",
+                partial.unfinished
+            );
+            assert_eq!(partial.unfinished, [0], "{flavour}");
+        });
+    }
+}
+
+#[test]
+fn timeouts_of_sources_stop_only_those_that_never_run_dry() {
+    for (flavour, runtime) in flavours() {
+        let run = || async {
+            let sources = vec![
+                (0, never_dry()),
+                (1, sleeps(ms(10))),
+                (2, restless()),
+                (3, answered(ms(20))),
+            ];
+            let run = fetch_and_aggregate(sources, NEVER).source_timeout(ms(300));
+            run.await.unwrap()
+        };
+        in_block_on_and_spawned(&runtime, run, |aggregate| {
+            let ids = |outcomes: &[(u32, u32)]| {
+                let mut ids: Vec<_> = outcomes.iter().map(|&(id, _)| id).collect();
+                ids.sort_unstable();
+                ids
+            };
+            assert_eq!(ids(&aggregate.results), [1, 3], "{flavour}: {aggregate:?}");
+            assert_eq!(aggregate.errors.len(), 2, "{flavour}: {aggregate:?}");
+        });
+    }
+}

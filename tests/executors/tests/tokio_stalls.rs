@@ -1,0 +1,326 @@
+//! A thread that is busy past a deadline, or a process that is stopped: answers that arrived before
+//! the deadline count.
+
+mod runtimes;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::future::{BoxFuture, join_all};
+use futures_aggregate::fetch_and_aggregate;
+use runtimes::{
+    Account, Limit, Source, compute, current_thread, fetch, flavours, ms, runs, workers,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+
+const LIMITS: [Limit; 4] = [Limit::Run, Limit::Batch, Limit::Source, Limit::Timer];
+
+/// When the last answer was sent.
+type Sent = Arc<Mutex<Option<Instant>>>;
+
+/// Runs a list of sources that are all answered, by another thread, before the deadline passes, while
+/// the threads of the runtime are busy. A thread that was too slow does not count.
+fn answered_in_time(
+    runtime: &Runtime,
+    threads: usize,
+    run: fn(Vec<Source>, Limit, Duration) -> BoxFuture<'static, Account>,
+    limit: Limit,
+    sources: impl Fn(Sent) -> Vec<Source>,
+) -> Account {
+    for _ in 0..50 {
+        let sent = Sent::default();
+        let list = sources(Arc::clone(&sent));
+        let (began, account) = while_threads_are_busy(runtime, threads, async move {
+            (Instant::now(), run(list, limit, ms(100)).await)
+        });
+        if sent
+            .lock()
+            .unwrap()
+            .is_some_and(|sent| sent < began + ms(95))
+        {
+            return account;
+        }
+    }
+    panic!("the machine is too slow to answer in time");
+}
+
+/// Runs something while its thread, and every other worker, is busy from 20 to 220 ms.
+fn while_threads_are_busy<F>(runtime: &Runtime, threads: usize, run: F) -> F::Output
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    runtime.block_on(async move {
+        let run = tokio::spawn(run);
+        let busy = keep_busy(threads, ms(20));
+        let output = run.await.unwrap();
+        busy.await;
+        output
+    })
+}
+
+/// Keeps all workers busy for 200 ms, at the same time. Waits until they are free again.
+fn keep_busy(threads: usize, after: Duration) -> impl Future<Output = ()> {
+    let barrier = Arc::new(Barrier::new(threads));
+    let busy = (0..threads).map(|_| {
+        let barrier = Arc::clone(&barrier);
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            barrier.wait();
+            compute(ms(200));
+        })
+    });
+    let busy = join_all(busy.collect::<Vec<_>>());
+    async { drop(busy.await) }
+}
+
+/// Sources that another thread answers after a while.
+fn answered_by_a_thread(count: u32, sent: Sent) -> Vec<Source> {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| oneshot::channel()).unzip();
+    thread::spawn(move || {
+        thread::sleep(ms(60));
+        for sender in senders {
+            let _ = sender.send(());
+        }
+        *sent.lock().unwrap() = Some(Instant::now());
+    });
+    let source = |(id, receiver): (u32, oneshot::Receiver<()>)| -> Source {
+        let answer = async move { receiver.await.map(|()| id).map_err(|_| "dropped") };
+        (id, Box::pin(answer))
+    };
+    (0..).zip(receivers).map(source).collect()
+}
+
+/// Sources that have a hundred messages each to read, which another thread sends after a while.
+fn readers(count: u32, sent: Sent) -> Vec<Source> {
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    thread::spawn(move || {
+        thread::sleep(ms(60));
+        for sender in senders {
+            for message in 0..100 {
+                let _ = sender.send(message);
+            }
+        }
+        *sent.lock().unwrap() = Some(Instant::now());
+    });
+    let source = |(id, mut receiver): (u32, mpsc::UnboundedReceiver<u32>)| -> Source {
+        let read = async move {
+            let mut read = 0;
+            while receiver.recv().await.is_some() {
+                read += 1;
+            }
+            Ok(read)
+        };
+        (id, Box::pin(read))
+    };
+    (0..).zip(receivers).map(source).collect()
+}
+
+#[test]
+fn answers_that_arrived_in_time_are_results_however_many_they_are() {
+    for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
+        for limit in LIMITS {
+            for (operation, run) in runs(limit) {
+                for count in [1, 128, 129, 1000, 5000] {
+                    let account = answered_in_time(&runtime, threads, run, limit, |sent| {
+                        answered_by_a_thread(count, sent)
+                    });
+                    let came = account.results.len() as u32;
+                    assert_eq!(came, count, "{operation}, {limit:?}, {threads} threads");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sources_with_many_messages_to_read_are_results() {
+    for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
+        for limit in LIMITS {
+            for (operation, run) in runs(limit) {
+                let account =
+                    answered_in_time(&runtime, threads, run, limit, |sent| readers(5, sent));
+                let came = account.results.len();
+                assert_eq!(came, 5, "{operation}, {limit:?}, {threads} threads");
+                assert!(account.results.iter().all(|&(_, read)| read == 100));
+            }
+        }
+    }
+}
+
+/// A server that answers each request after 20 ms, from threads of its own.
+fn server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            thread::spawn(move || {
+                let mut request = [0];
+                while stream.read_exact(&mut request).is_ok() {
+                    thread::sleep(ms(20));
+                    if stream.write_all(&request).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Sources that each send a request over a connection that is there.
+async fn requests(count: u32, address: SocketAddr) -> Vec<Source> {
+    let streams = join_all((0..count).map(|_| TcpStream::connect(address))).await;
+    let request = |(id, stream): (u32, std::io::Result<TcpStream>)| -> Source {
+        let answer = async move {
+            let mut stream = stream.map_err(|_| "no connection")?;
+            stream.write_all(&[7]).await.map_err(|_| "not sent")?;
+            let mut answer = [0];
+            stream
+                .read_exact(&mut answer)
+                .await
+                .map_err(|_| "no answer")?;
+            Ok(id)
+        };
+        (id, Box::pin(answer))
+    };
+    (0..).zip(streams).map(request).collect()
+}
+
+/// Sends requests, and keeps all threads busy from 10 to 210 ms.
+fn while_reactor_stands_still<R: Send + 'static>(
+    runtime: &Runtime,
+    threads: usize,
+    count: u32,
+    run: impl FnOnce(Vec<Source>) -> BoxFuture<'static, R>,
+) -> R {
+    let address = server();
+    runtime.block_on(async move {
+        let sources = requests(count, address).await;
+        let run = tokio::spawn(run(sources));
+        let busy = keep_busy(threads, ms(10));
+        let output = run.await.unwrap();
+        busy.await;
+        output
+    })
+}
+
+#[test]
+fn answers_in_the_sockets_of_a_runtime_that_stood_still_are_results() {
+    for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
+        for limit in LIMITS {
+            for (operation, run) in runs(limit) {
+                let account = while_reactor_stands_still(&runtime, threads, 10, |sources| {
+                    run(sources, limit, ms(100))
+                });
+                let came = account.results.len();
+                assert_eq!(
+                    came, 10,
+                    "{operation}, {limit:?}, {threads} threads: {account:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn run_that_is_polled_late_ends_soon_if_no_answer_comes() {
+    for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
+        for limit in [Limit::Run, Limit::Source] {
+            let run = async move {
+                let hangs = |id| -> Source { (id, Box::pin(std::future::pending())) };
+                let started = Instant::now();
+                let account = fetch((0..100).map(hangs).collect(), limit, ms(100)).await;
+                assert_eq!(account.late(), 100);
+                started.elapsed()
+            };
+            let elapsed = while_threads_are_busy(&runtime, threads, run);
+            assert!(
+                elapsed < ms(300),
+                "{limit:?}, {threads} threads: {elapsed:?}"
+            );
+        }
+    }
+}
+
+/// What the stopped process does: it says that its requests are out, and how many were answered.
+#[test]
+#[ignore = "run by the test that stops it"]
+fn process_to_be_stopped() {
+    let address: SocketAddr = std::env::var("SERVER").unwrap().parse().unwrap();
+    let limit = match std::env::var("LIMIT").unwrap().as_str() {
+        "source" => Limit::Source,
+        _ => Limit::Run,
+    };
+    let account = current_thread().block_on(async move {
+        let sources = requests(10, address).await;
+        println!("\nsent");
+        fetch(sources, limit, ms(100)).await
+    });
+    println!("\nanswered {}", account.results.len());
+}
+
+#[test]
+fn answers_in_the_sockets_of_a_process_that_was_stopped_are_results() {
+    let address = server();
+    for limit in ["run", "source"] {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "process_to_be_stopped",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("SERVER", address.to_string())
+            .env("LIMIT", limit)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let id = process.id().to_string();
+        let signal = |name: &str| {
+            let status = Command::new("kill").args([name, &id]).status();
+            assert!(status.unwrap().success());
+        };
+        let mut output = std::io::BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("sent") {
+            line.clear();
+            assert!(std::io::BufRead::read_line(&mut output, &mut line).unwrap() > 0);
+        }
+        signal("-STOP");
+        thread::sleep(ms(300));
+        signal("-CONT");
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert!(process.wait().unwrap().success());
+        assert!(rest.contains("answered 10"), "{limit}: {rest}");
+    }
+}
+
+#[test]
+fn deadline_that_is_on_time_is_punctual() {
+    for (flavour, runtime) in flavours() {
+        let mut lateness: Vec<_> = (0..20)
+            .map(|_| {
+                runtime.block_on(async {
+                    let hangs = std::future::pending::<Result<(), ()>>();
+                    let started = Instant::now();
+                    let run = fetch_and_aggregate([((), hangs)], ms(20));
+                    assert!(run.await.is_err());
+                    started.elapsed() - ms(20)
+                })
+            })
+            .collect();
+        lateness.sort_unstable();
+        assert!(lateness[10] < ms(5), "{flavour}: {lateness:?}");
+    }
+}
