@@ -192,3 +192,26 @@ fn large_source_shares_no_allocation() {
         before.bytes_since()
     );
 }
+
+#[test]
+fn sources_that_fail_leave_no_room_for_results() {
+    for count in [1, 10, 1000, 1_000_000] {
+        let sources = (0..count).map(|id: usize| (id, ready(Answer::Err(()))));
+        let aggregate = Task::new(fetch_and_aggregate(sources, NEVER))
+            .finish()
+            .unwrap();
+        assert_eq!(aggregate.errors.len(), count);
+        assert_eq!(aggregate.results.capacity(), 0);
+    }
+    let few = |id| if id % 1000 == 0 { Ok(()) } else { Err(()) };
+    let sources = (0..1_000_000).map(|id: usize| (id, ready(few(id))));
+    let aggregate = Task::new(fetch_and_aggregate(sources, NEVER))
+        .finish()
+        .unwrap();
+    assert_eq!(aggregate.results.len(), 1000);
+    assert!(
+        aggregate.results.capacity() <= 2000,
+        "{}",
+        aggregate.results.capacity()
+    );
+}

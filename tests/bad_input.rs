@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -196,5 +198,32 @@ fn waker_whose_drop_panics_costs_the_poll_that_drops_it_and_nothing_else() {
         }
         handles.iter().for_each(|handle| handle.answer(Ok(1)));
         assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 1)]);
+    }
+}
+
+#[test]
+fn waker_of_an_earlier_task_whose_drop_panics_costs_the_new_task_no_wake() {
+    for deadline in [NEVER, Duration::from_millis(50)] {
+        let (handles, list) = sources(2);
+        let mut task = Task::new(fetch_and_aggregate(list, deadline));
+        let wakes = Task::new(std::future::pending::<()>());
+        let (panics, arm) = panics_once(Use::Drop, Waker::noop().clone());
+        assert!(task.poll_with(&panics).is_pending());
+        drop(panics);
+        arm();
+        // The new task is polled, and the waker of the old one is dropped.
+        assert_eq!(panic_of(|| task.poll_with(&wakes.waker())), "waker");
+        let before = wakes.wakes();
+        if deadline == NEVER {
+            handles[0].answer(Ok(1));
+        }
+        let started = Instant::now();
+        while wakes.wakes() == before {
+            assert!(
+                started.elapsed() < Duration::from_secs(10),
+                "nothing wakes the new task"
+            );
+        }
+        handles[1].answer(Ok(2));
     }
 }

@@ -6,6 +6,7 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use std::cell::Cell;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_channel::bounded;
@@ -432,4 +433,47 @@ fn batch_that_panics_after_the_end_keeps_its_position() {
     let (cancelled, panicked) = (Reason::Cancelled, Reason::Panicked);
     let expected = [cancelled, panicked, cancelled, panicked, cancelled];
     assert_eq!(reasons.collect::<Vec<_>>(), expected);
+}
+
+/// Says that it is empty, and is not.
+struct ClaimsToBeEmpty<I>(I);
+
+impl<I: Iterator> Iterator for ClaimsToBeEmpty<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> Hint {
+        (0, Some(0))
+    }
+}
+
+#[test]
+fn list_that_claims_to_be_empty_breaks_no_limit() {
+    for limit in [1, 2, 256] {
+        let (handles, list) = sources(2000);
+        let list = ClaimsToBeEmpty(list.into_iter());
+        let run = fetch_and_aggregate(list, NEVER).concurrency(limit);
+        let mut task = Task::new(run);
+        let started = || polls(&handles).iter().filter(|&&polls| polls > 0).count();
+        for _ in 0..100 {
+            assert!(task.poll().is_pending());
+            assert!(started() <= limit, "{} at a limit of {limit}", started());
+        }
+        let mut answered = 0;
+        let aggregate = loop {
+            let next = started().max(answered + 1).min(handles.len());
+            handles[answered..next]
+                .iter()
+                .for_each(|handle| handle.answer(Ok(1)));
+            answered = next;
+            if let Poll::Ready(aggregate) = task.settle() {
+                break aggregate.unwrap();
+            }
+            assert!(started() - answered <= limit);
+        };
+        assert_eq!(aggregate.results.len(), 2000);
+    }
 }

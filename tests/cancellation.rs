@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::future::Future;
+use std::pin::Pin;
+
 use common::{NEVER, Task, alive, panic_of, polls, source, sources};
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -189,4 +192,56 @@ fn late_wake_of_a_signal_that_has_panicked_keeps_nobody_busy() {
     assert!(task.settle().is_pending());
     handles[0].answer(Ok(1));
     assert_eq!(task.finish().unwrap().results, [(0, 1)]);
+}
+
+#[test]
+fn signal_that_panics_keeps_no_other_from_its_work() {
+    for (panicking, firing) in [(0, 1), (1, 0), (0, 2), (1, 2), (2, 0), (2, 1)] {
+        for expires in [false, true] {
+            let (handles, list) = sources(1);
+            let (signals, futures) = sources(3);
+            let mut futures = futures.into_iter().map(|(_, signal)| signal);
+            let mut next = || futures.next().unwrap();
+            signals[panicking].on_poll(|_| panic!("signal"));
+            let run = fetch_and_aggregate(list, NEVER);
+            let (mut task, reason): (Pin<Box<dyn Future<Output = _>>>, _) = match expires {
+                false => {
+                    let run = run.cancel_on(next()).cancel_on(next()).cancel_on(next());
+                    (Box::pin(run), Reason::Cancelled)
+                }
+                true => {
+                    let run = run.expire_on(next()).expire_on(next()).expire_on(next());
+                    (Box::pin(run), Reason::TimedOut)
+                }
+            };
+            let mut task = Task::new(task.as_mut());
+            assert_eq!(panic_of(|| task.settle()), "signal");
+            assert!(task.settle().is_pending());
+            signals[firing].answer(Ok(0));
+            let interrupted = task.finish().unwrap_err();
+            assert_eq!(interrupted.reason, reason, "{panicking}, {firing}");
+            assert_eq!(signals[panicking].polls(), 1);
+            assert!(!handles[0].is_alive());
+        }
+    }
+}
+
+#[test]
+fn signal_that_panics_as_another_fires_loses_nothing() {
+    for (panicking, firing) in [(0, 1), (1, 0)] {
+        let (_, list) = sources(1);
+        let (signals, mut futures) = sources(2);
+        let (second, first) = (futures.remove(1).1, futures.remove(0).1);
+        let run = fetch_and_aggregate(list, NEVER)
+            .cancel_on(first)
+            .expire_on(second);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        signals[panicking].on_poll(|_| panic!("signal"));
+        signals[panicking].wake();
+        signals[firing].answer(Ok(0));
+        assert_eq!(panic_of(|| task.settle()), "signal");
+        let reason = [Reason::Cancelled, Reason::TimedOut][firing];
+        assert_eq!(task.finish().unwrap_err().reason, reason);
+    }
 }

@@ -385,3 +385,31 @@ fn panics_caught_on_the_same_run_disturb_no_other_source() {
     assert_eq!(streamed.unwrap().delivered, 2);
     assert_eq!(receiver.try_recv(), Ok((0, Err(boom))));
 }
+
+#[test]
+fn observer_of_batches_that_panics_is_told_of_what_comes_next() {
+    let (handles, list) = sources(4);
+    let mut list = list.into_iter();
+    let batches: Vec<Vec<_>> = (0..2).map(|_| list.by_ref().take(2).collect()).collect();
+    let log = Log::default();
+    let mut log_event = log.observer();
+    let mut panics = false;
+    let run = process_batch(batches).observe(move |event| {
+        log_event(event);
+        if matches!(event, Event::Finished { .. }) && !std::mem::replace(&mut panics, true) {
+            panic!("observer");
+        }
+    });
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    log.take();
+    handles[0].answer(Ok(1));
+    assert!(catch_unwind(AssertUnwindSafe(|| task.settle())).is_err());
+    assert_eq!(log.take(), ["0 Ok(1)"]);
+    for (handle, id) in handles[1..].iter().zip(1..) {
+        handle.answer(Ok(1));
+        let poll = task.settle();
+        assert_eq!(log.take(), [format!("{id} Ok(1)")]);
+        assert_eq!(poll.is_ready(), id == 3);
+    }
+}

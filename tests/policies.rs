@@ -585,14 +585,53 @@ fn failure_that_unwound_was_there_before_the_cancel_that_came_after_it() {
     assert_eq!(task.finish().unwrap_err().reason, Reason::SourceFailed);
 }
 
-#[test]
-fn rules_and_observers_are_set_before_the_first_poll() {
-    let (_, list) = sources(1);
-    let mut run = fetch_and_aggregate(list, NEVER);
+/// What a setter says that is called after the first poll. The driver of a stream cannot be moved any
+/// more then, so there is nothing to call.
+fn refusal<F: Future + Unpin, R>(mut run: F, set: impl FnOnce(F) -> R) -> String {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(std::pin::Pin::new(&mut run).poll(&mut cx).is_pending());
-    let refused = catch_unwind(AssertUnwindSafe(|| drop(run.stop_when(|_| true))));
-    let payload = refused.unwrap_err();
-    let message = payload.downcast_ref::<&str>().unwrap();
-    assert!(message.contains("before it is polled"), "{message}");
+    common::panic_of(|| set(run))
+}
+
+#[test]
+fn every_setter_is_refused_after_the_first_poll() {
+    let signal = || std::future::pending::<()>();
+    macro_rules! refused {
+        ($run:expr, $($set:ident($($argument:expr),*)),*) => {
+            $({
+                let refusal = refusal($run, |run| run.$set($($argument),*));
+                let expected = "an operation must be set up before it is polled for the first time";
+                assert_eq!(refusal, expected, stringify!($set));
+            })*
+        };
+    }
+    refused!(
+        fetch_and_aggregate(sources(1).1, NEVER),
+        concurrency(1),
+        source_timeout(NEVER),
+        cancel_on(signal()),
+        expire_on(signal()),
+        fail_fast(),
+        quorum(1),
+        stop_when(|_| true),
+        catch_panics(),
+        observe(|_| ())
+    );
+    refused!(
+        process_batch([sources(1).1]),
+        concurrency(1),
+        source_concurrency(1),
+        timeout(NEVER),
+        batch_timeout(NEVER),
+        source_timeout(NEVER),
+        cancel_on(signal()),
+        expire_on(signal()),
+        fail_fast(),
+        quorum(1),
+        batch_fail_fast(),
+        batch_quorum(1),
+        stop_when(|_| true),
+        catch_panics(),
+        observe(|_| ())
+    );
 }

@@ -130,6 +130,8 @@ pub struct Budget {
     /// What the clock said then.
     looked_at: Option<Instant>,
     is_time_up: bool,
+    /// Whether what is spent tells how long source polls take.
+    is_for_sources: bool,
     /// Outcomes of this run.
     outcomes: u32,
     /// What the runs inside the outermost one had done before this poll, unless this is the
@@ -158,6 +160,7 @@ impl Budget {
                 looked_after: 0,
                 looked_at: now,
                 is_time_up: false,
+                is_for_sources: true,
                 outcomes: 0,
                 before: (!is_outermost).then(|| pool.inside.get()),
             };
@@ -169,6 +172,11 @@ impl Budget {
             budget.planned = budget.left;
             budget
         })
+    }
+
+    /// From now on the budget is spent on something else.
+    pub(super) fn leave_sources(&mut self) {
+        self.is_for_sources = false;
     }
 
     /// Whether another source may be polled. Reads the clock now and then.
@@ -192,7 +200,7 @@ impl Budget {
         }
         let now = clock::now();
         POOL.with(|pool| {
-            if let Some(before) = self.looked_at {
+            if let Some(before) = self.looked_at.filter(|_| self.is_for_sources) {
                 let polls = self.planned - self.looked_after + self.inside().polls;
                 pool.note(now.saturating_duration_since(before), polls);
             }

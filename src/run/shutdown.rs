@@ -88,6 +88,7 @@ where
         panics: &mut Panics,
     ) -> bool {
         let mut has_panicked = false;
+        budget.leave_sources();
         loop {
             let Some(index) = self.in_flight.slots.oldest() else {
                 if self.unnamed == 0 {

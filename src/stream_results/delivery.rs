@@ -68,7 +68,10 @@ async fn closed<O>(sender: Sender<O>) {
 }
 
 pin_project! {
-    struct Delivery<K, T, E, Send, Parked, Closed> {
+    struct Delivery<K, T, E, Send, Parked, Closed>
+    where
+        Parked: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
+    {
         // Gone once the delivery has ended.
         sender: Option<Sender<Outcome<K, T, E>>>,
         send: Send,
@@ -80,6 +83,39 @@ pin_project! {
         // The outcomes after the parked one, the oldest first.
         line: Line<K, T, E>,
         delivered: usize,
+    }
+
+    impl<K, T, E, Send, Parked, Closed> PinnedDrop for Delivery<K, T, E, Send, Parked, Closed>
+    where
+        Parked: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let mut panics = Panics::default();
+            panics.catch(|| this.receiver.clear());
+            // The parked send drops its outcome as one value. It is taken back where that is
+            // possible, and its id and its value are dropped one by one.
+            if let Some(sender) = this.sender.take() {
+                close(&sender, this.parked.is_idle(), &mut panics);
+                let is_closed = sender.is_closed();
+                panics.catch(|| drop(sender));
+                let parked = is_closed.then(|| panics.catch(|| this.parked.as_mut().poll_now()));
+                if let Some(Some(Poll::Ready(Err(SendError(outcome))))) = parked {
+                    panics.drop_pairs([outcome]);
+                }
+            }
+            panics.catch(|| this.parked.clear());
+            panics.resume();
+        }
+    }
+}
+
+/// Closes a channel if nothing else sends into it. That takes nothing from anybody, and makes the
+/// parked send give its outcome back.
+fn close<O>(sender: &Sender<O>, is_idle: bool, panics: &mut Panics) {
+    let own = 1 + usize::from(!is_idle);
+    if sender.sender_count() == own {
+        panics.catch(|| sender.close());
     }
 }
 
@@ -184,13 +220,8 @@ where
         };
         poll_parked(this.parked.as_mut(), panics);
         if let Some(sender) = this.sender.take() {
-            // Where nobody else sends, closing takes nothing from anybody, and makes the parked
-            // send give its outcome back.
-            let own = 1 + usize::from(!this.parked.is_idle());
-            if sender.sender_count() == own {
-                panics.catch(|| sender.close());
-                poll_parked(this.parked.as_mut(), panics);
-            }
+            close(&sender, this.parked.is_idle(), panics);
+            poll_parked(this.parked.as_mut(), panics);
             panics.catch(|| drop(sender));
         }
         panics.catch(|| this.parked.clear());

@@ -71,6 +71,21 @@ impl<F: Future> Task<F> {
         panic!("the task wakes itself for ever");
     }
 
+    /// Polls for as long as the task is woken, until the future is done, for so long at the most.
+    pub fn settle_for(&mut self, limit: std::time::Duration) -> F::Output {
+        let started = std::time::Instant::now();
+        loop {
+            if let Poll::Ready(output) = self.poll() {
+                return output;
+            }
+            assert!(
+                self.is_woken(),
+                "the future waits, and nothing would wake it"
+            );
+            assert!(started.elapsed() < limit, "still running after {limit:?}");
+        }
+    }
+
     /// Settles, and expects the future to be done.
     pub fn finish(&mut self) -> F::Output {
         match self.settle() {

@@ -1,0 +1,450 @@
+//! The deadline and the signals hold whatever the sources do: computing, panicking, waking
+//! themselves, nested in one another, or more than one poll can name.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use common::{Handle, NEVER, Task, ready, source, sources};
+use futures::FutureExt;
+use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
+
+type Answer = Result<u32, &'static str>;
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn compute(duration: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < duration {
+        std::hint::spin_loop();
+    }
+}
+
+/// Wakes itself in every poll, each of which takes some time, and counts its polls.
+fn restless(polls: &Cell<usize>, takes: Duration) -> impl Future<Output = Answer> {
+    poll_fn(move |cx| {
+        polls.set(polls.get() + 1);
+        compute(takes);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
+/// Polls again after each panic, to the end. Returns how long that took, and how many polls there
+/// were after the deadline.
+fn poll_through_panics<F: Future>(
+    task: &mut Task<F>,
+    deadline: Duration,
+) -> (F::Output, Duration, usize) {
+    let started = Instant::now();
+    let mut polls = 0;
+    loop {
+        polls += usize::from(started.elapsed() >= deadline);
+        match catch_unwind(AssertUnwindSafe(|| task.poll())) {
+            Ok(Poll::Ready(output)) => return (output, started.elapsed(), polls),
+            Ok(Poll::Pending) => {}
+            Err(payload) if started.elapsed() > ms(2000) => resume_unwind(payload),
+            Err(_) => {}
+        }
+    }
+}
+
+/// An endless list of sources.
+fn endless<F: Future<Output = Answer>>(make: impl Fn() -> F) -> impl Iterator<Item = (u32, F)> {
+    (0..).map(move |id| (id, make()))
+}
+
+#[test]
+fn panics_in_every_poll_do_not_hold_up_the_deadline() {
+    silence_panics();
+    let deadline = ms(50);
+    let in_time = |what: &str, elapsed: Duration, polls: usize| {
+        assert!(elapsed >= deadline, "{what}: {elapsed:?}");
+        assert!(
+            elapsed < deadline + ms(30),
+            "{what}: {elapsed:?}, {polls} polls"
+        );
+    };
+
+    let list = endless(|| async { panic!("source") });
+    let mut task = Task::new(fetch_and_aggregate(list, deadline).concurrency(3));
+    let (outcome, elapsed, polls) = poll_through_panics(&mut task, deadline);
+    assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+    in_time("sources", elapsed, polls);
+
+    let list = endless(|| async { Ok(1) });
+    let run = fetch_and_aggregate(list, deadline).concurrency(3);
+    let mut task = Task::new(run.observe(|_| panic!("observer")));
+    let (outcome, elapsed, polls) = poll_through_panics(&mut task, deadline);
+    assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+    in_time("observer", elapsed, polls);
+
+    let list = endless(|| async { Ok(1) });
+    let run = fetch_and_aggregate(list, deadline).concurrency(3);
+    let mut task = Task::new(run.stop_when(|_| panic!("rule")));
+    let (outcome, elapsed, polls) = poll_through_panics(&mut task, deadline);
+    assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+    in_time("rule", elapsed, polls);
+
+    struct PanicsInDrop;
+    impl Drop for PanicsInDrop {
+        fn drop(&mut self) {
+            panic!("drop");
+        }
+    }
+    let list = endless(|| async {
+        let _part = PanicsInDrop;
+        Ok(1)
+    });
+    let mut task = Task::new(fetch_and_aggregate(list, deadline).concurrency(3));
+    let (outcome, elapsed, polls) = poll_through_panics(&mut task, deadline);
+    assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+    in_time("drops", elapsed, polls);
+
+    let list = std::iter::repeat_with(|| -> (u32, std::future::Ready<Answer>) { panic!("list") });
+    let mut task = Task::new(fetch_and_aggregate(list, deadline));
+    let (outcome, elapsed, polls) = poll_through_panics(&mut task, deadline);
+    assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+    in_time("list", elapsed, polls);
+
+    let batches = (0..).map(|_| endless(|| async { panic!("source") }));
+    let mut task = Task::new(process_batch(batches).concurrency(3).timeout(deadline));
+    let (outcome, elapsed, polls) = poll_through_panics(&mut task, deadline);
+    assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+    in_time("batches", elapsed, polls);
+
+    let (sender, _receiver) = async_channel::unbounded();
+    let list = endless(|| async { panic!("source") });
+    let mut task = Task::new(
+        stream_results(list, sender)
+            .concurrency(3)
+            .timeout(deadline),
+    );
+    let (outcome, elapsed, polls) = poll_through_panics(&mut task, deadline);
+    assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+    in_time("stream", elapsed, polls);
+}
+
+/// Thousands of panics are expected here, and their messages help nobody.
+fn silence_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.payload_as_str().unwrap_or_default();
+        if !["source", "observer", "rule", "drop", "list"].contains(&text) {
+            eprintln!("{info}");
+        }
+    }));
+}
+
+#[test]
+fn nested_runs_share_the_budget_of_the_outermost() {
+    let polls = Cell::new(0);
+    let leaf = || restless(&polls, Duration::ZERO);
+    let of_leaves =
+        || fetch_and_aggregate((0..1000).map(|id| (id, leaf())), NEVER).map(|_| Ok::<_, ()>(()));
+    let of_runs = || fetch_and_aggregate((0..200).map(|id| (id, of_leaves())), NEVER);
+    let mut task = Task::new(of_runs());
+    for poll in 0..50 {
+        let before = polls.get();
+        assert!(task.poll().is_pending());
+        assert!(
+            polls.get() - before <= 600,
+            "poll {poll}: {}",
+            polls.get() - before
+        );
+    }
+
+    // Three levels, the middle one behind a combinator and a batch.
+    let polls = Cell::new(0);
+    let leaf = || restless(&polls, Duration::ZERO);
+    let of_leaves =
+        || fetch_and_aggregate((0..100).map(|id| (id, leaf())), NEVER).map(|_| Ok::<_, ()>(()));
+    let of_batches = || {
+        let batch = |_| (0..10).map(|id| (id, of_leaves()));
+        let batches = process_batch((0..10).map(batch));
+        futures::future::join(batches, pending::<()>()).map(|_| Ok::<_, ()>(()))
+    };
+    let mut task = Task::new(fetch_and_aggregate(
+        (0..100).map(|id| (id, of_batches())),
+        ms(100),
+    ));
+    let started = Instant::now();
+    let outcome = loop {
+        let before = polls.get();
+        if let Poll::Ready(outcome) = task.poll() {
+            break outcome;
+        }
+        assert!(polls.get() - before <= 1000, "{}", polls.get() - before);
+    };
+    assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+    assert!(started.elapsed() < ms(300), "{:?}", started.elapsed());
+}
+
+#[test]
+fn run_that_is_driven_to_its_end_inside_a_source_gets_there() {
+    let source = || async {
+        let list = (0..5000).map(|id| (id, ready(Ok(id))));
+        let inner = futures::executor::block_on(fetch_and_aggregate(list, NEVER));
+        Ok::<_, ()>(inner.unwrap().results.len())
+    };
+    let run = fetch_and_aggregate((0..3).map(|id| (id, source())), NEVER);
+    let results = Task::new(run).finish().unwrap().results;
+    assert_eq!(results, [(0, 5000), (1, 5000), (2, 5000)]);
+}
+
+#[test]
+fn run_of_sources_that_compute_ends_after_the_one_that_is_being_polled() {
+    for (count, takes, deadline) in [
+        (1000, ms(5), ms(100)),
+        (10, ms(40), ms(60)),
+        (1000, ms(1), ms(20)),
+    ] {
+        let polls = Cell::new(0);
+        let list = (0..count).map(|id| (id, restless(&polls, takes)));
+        let mut task = Task::new(fetch_and_aggregate(list, deadline));
+        let started = Instant::now();
+        let interrupted = task.settle_for(ms(5000)).unwrap_err();
+        assert_eq!(interrupted.reason, Reason::TimedOut);
+        let elapsed = started.elapsed();
+        // One source, and another one that may start in each poll, and a slow machine.
+        assert!(
+            elapsed < deadline + 3 * takes + ms(20),
+            "{takes:?}: {elapsed:?}"
+        );
+    }
+}
+
+#[test]
+fn poll_of_sources_that_compute_is_short() {
+    let polls = Cell::new(0);
+    let list = (0..1000).map(|id| (id, restless(&polls, ms(2))));
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+    for _ in 0..20 {
+        let before = polls.get();
+        assert!(task.poll().is_pending());
+        assert!(
+            (1..=2).contains(&(polls.get() - before)),
+            "{}",
+            polls.get() - before
+        );
+    }
+    assert!(polls.get() > 20, "new sources are started");
+}
+
+#[test]
+fn work_after_the_deadline_is_bounded_and_signals_are_checked() {
+    for cancels in [false, true] {
+        let polls = Cell::new(0);
+        let list = (0..50_000).map(|id| (id, restless(&polls, Duration::from_micros(20))));
+        let (cancel, signal) = source();
+        let (deadline, timer) = source();
+        let run = fetch_and_aggregate(list, NEVER)
+            .cancel_on(signal)
+            .expire_on(timer);
+        let mut task = Task::new(run);
+        while polls.get() < 60_000 {
+            assert!(task.poll().is_pending());
+        }
+        deadline.answer(Ok(0));
+        let started = Instant::now();
+        assert!(task.poll().is_pending());
+        if cancels {
+            cancel.answer(Ok(0));
+        }
+        let reason = task.settle_for(ms(5000)).unwrap_err().reason;
+        let (expected, most) = match cancels {
+            true => (Reason::Cancelled, ms(20)),
+            false => (Reason::TimedOut, ms(60)),
+        };
+        assert_eq!(reason, expected);
+        assert!(started.elapsed() < most, "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn busy_batch_whose_time_is_up_keeps_no_other_waiting() {
+    let polls = Cell::new(0);
+    let busy = |id| (id, restless(&polls, Duration::from_micros(5)).boxed_local());
+    let (other, waits) = source();
+    let batches = vec![
+        (0..30_000).map(busy).collect::<Vec<_>>(),
+        vec![(30_000, waits.boxed_local())],
+    ];
+    let run = process_batch(batches).batch_timeout(ms(300));
+    let mut task = Task::new(run);
+    let started = Instant::now();
+    while other.polls() == 0 || started.elapsed() < ms(250) {
+        assert!(task.poll().is_pending());
+    }
+    let mut answered = None;
+    // From just before the time of the busy batch is up until it is over.
+    loop {
+        if started.elapsed() >= ms(299) && answered.is_none() {
+            other.answer(Ok(1));
+            answered = Some(Instant::now());
+        }
+        let poll = task.poll();
+        if let Some(answered) = answered {
+            assert!(
+                !other.is_alive() || answered.elapsed() < ms(20),
+                "the other waits"
+            );
+        }
+        if let Poll::Ready(outcomes) = poll {
+            assert_eq!(
+                outcomes.unwrap()[1].as_ref().unwrap().results,
+                [(30_000, 1)]
+            );
+            break;
+        }
+    }
+    assert!(started.elapsed() < ms(400), "{:?}", started.elapsed());
+}
+
+#[test]
+fn every_batch_gets_a_share_of_the_polls() {
+    let (handles, list) = sources(10 * 1000);
+    handles.iter().for_each(Handle::never_rests);
+    let mut list = list.into_iter();
+    let batches: Vec<Vec<_>> = (0..10)
+        .map(|_| list.by_ref().take(1000).collect())
+        .collect();
+    let mut task = Task::new(process_batch(batches).batch_timeout(NEVER));
+    for _ in 0..100 {
+        assert!(task.poll().is_pending());
+    }
+    for batch in handles.chunks(1000) {
+        let polls: usize = batch.iter().map(Handle::polls).sum();
+        assert!(polls > 200, "{polls}");
+    }
+}
+
+/// Ids that are counted when they are made.
+fn counted(
+    count: u32,
+    made: &Cell<usize>,
+) -> impl Iterator<Item = (u32, std::future::Pending<Answer>)> {
+    (0..count).map(move |id| {
+        made.set(made.get() + 1);
+        (id, pending())
+    })
+}
+
+/// Polls to the end. No poll may make more than some sources.
+#[track_caller]
+fn name_in_pieces<F: Future>(task: &mut Task<F>, made: &Cell<usize>) -> F::Output {
+    loop {
+        let before = made.get();
+        let poll = task.poll();
+        assert!(
+            made.get() - before <= 1000,
+            "{} in one poll",
+            made.get() - before
+        );
+        match poll {
+            Poll::Ready(output) => return output,
+            Poll::Pending => assert!(task.is_woken()),
+        }
+    }
+}
+
+#[test]
+fn sources_never_started_are_named_in_as_many_polls_as_it_takes() {
+    const COUNT: u32 = 100_000;
+    let made = Cell::new(0);
+    let (cancel, signal) = source();
+    let run = fetch_and_aggregate(counted(COUNT, &made), NEVER)
+        .concurrency(10)
+        .cancel_on(signal);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    cancel.answer(Ok(0));
+    let interrupted = name_in_pieces(&mut task, &made).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Cancelled);
+    assert!(interrupted.partial.unfinished.iter().copied().eq(0..COUNT));
+
+    let made = Cell::new(0);
+    let (sender, receiver) = async_channel::bounded(1);
+    let mut task = Task::new(stream_results(counted(COUNT, &made), sender).concurrency(10));
+    assert!(task.settle().is_pending());
+    drop(receiver);
+    let interrupted = name_in_pieces(&mut task, &made).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::ReceiverClosed);
+    assert_eq!(interrupted.partial.unfinished.len(), COUNT as usize);
+}
+
+#[test]
+fn sources_of_batches_are_named_in_as_many_polls_as_it_takes() {
+    const COUNT: u32 = 10_000;
+    // In flight, and never started, and one whose own time is up.
+    for own_time in [false, true] {
+        let made = Cell::new(0);
+        let (cancel, signal) = source();
+        let batches = (0..5).map(|_| counted(COUNT, &made));
+        let run = process_batch(batches)
+            .concurrency(2)
+            .source_concurrency(10)
+            .cancel_on(signal);
+        let run = match own_time {
+            true => run.batch_timeout(ms(10)),
+            false => run.batch_timeout(NEVER),
+        };
+        let mut task = Task::new(run);
+        let outcomes = if own_time {
+            let started = Instant::now();
+            loop {
+                let before = made.get();
+                let poll = task.poll();
+                assert!(made.get() - before <= 1500, "{}", made.get() - before);
+                if let Poll::Ready(outcomes) = poll {
+                    break outcomes.unwrap();
+                }
+                assert!(started.elapsed() < ms(5000));
+            }
+        } else {
+            assert!(task.settle().is_pending());
+            cancel.answer(Ok(0));
+            name_in_pieces(&mut task, &made).unwrap_err().partial
+        };
+        assert_eq!(outcomes.len(), 5);
+        let reason = if own_time {
+            Reason::TimedOut
+        } else {
+            Reason::Cancelled
+        };
+        for outcome in outcomes {
+            let interrupted = outcome.unwrap_err();
+            assert_eq!(interrupted.reason, reason);
+            assert!(interrupted.partial.unfinished.iter().copied().eq(0..COUNT));
+        }
+    }
+}
+
+#[test]
+fn sources_in_flight_are_gone_before_the_rest_is_named() {
+    let (handles, list) = sources(10);
+    let (cancel, signal) = source();
+    let made = Rc::new(RefCell::new(0));
+    let counted = made.clone();
+    let rest = (10..100_000).map(move |id| {
+        *counted.borrow_mut() += 1;
+        (id, source().1)
+    });
+    let list = list.into_iter().chain(rest);
+    let run = fetch_and_aggregate(list, NEVER)
+        .concurrency(10)
+        .cancel_on(signal);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    cancel.answer(Ok(0));
+    assert!(task.poll().is_pending());
+    assert_eq!(common::alive(&handles), 0);
+    assert!(*made.borrow() < 2000);
+    assert_eq!(task.finish().unwrap_err().partial.unfinished.len(), 100_000);
+}
