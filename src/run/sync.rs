@@ -59,3 +59,88 @@ mod once_lock {
         }
     }
 }
+
+#[cfg(not(all(test, futures_aggregate_loom)))]
+pub(super) use unseen::Users;
+
+#[cfg(all(test, futures_aggregate_loom))]
+pub(super) use seen::Users;
+
+/// Outside loom the count of an `Arc` does all of this.
+#[cfg(not(all(test, futures_aggregate_loom)))]
+mod unseen {
+    /// The clones of a waker.
+    #[derive(Debug)]
+    pub(in crate::run) struct Users;
+
+    impl Users {
+        pub(in crate::run) fn new() -> Self {
+            Self
+        }
+
+        /// A clone is used.
+        #[inline(always)]
+        pub(in crate::run) fn one(&self) {}
+
+        /// A clone is dropped.
+        #[inline(always)]
+        pub(in crate::run) fn release(&self) {}
+
+        /// The clones are counted.
+        #[inline(always)]
+        pub(in crate::run) fn count(&self) {}
+
+        /// There is no clone that is used.
+        #[inline(always)]
+        pub(in crate::run) fn none(&self) {}
+    }
+}
+
+/// The wakers are in an `Arc` of the standard library, whose count loom does not see. This stands
+/// beside it: a drop of a clone releases, and a look at the count reads without an ordering of its own.
+/// What a clone did before it was dropped must be seen by whoever sees the drop.
+#[cfg(all(test, futures_aggregate_loom))]
+mod seen {
+    use super::AtomicUsize;
+    use std::sync::atomic::Ordering::{Relaxed, Release};
+
+    #[derive(Debug)]
+    pub(in crate::run) struct Users {
+        used: AtomicUsize,
+        drops: AtomicUsize,
+        /// The drops that were counted.
+        counted: AtomicUsize,
+    }
+
+    impl Users {
+        pub(in crate::run) fn new() -> Self {
+            Self {
+                used: AtomicUsize::new(0),
+                drops: AtomicUsize::new(0),
+                counted: AtomicUsize::new(0),
+            }
+        }
+
+        pub(in crate::run) fn one(&self) {
+            self.used.store(1, Relaxed);
+        }
+
+        pub(in crate::run) fn release(&self) {
+            self.drops.fetch_add(1, Release);
+        }
+
+        pub(in crate::run) fn count(&self) {
+            self.counted.store(self.drops.load(Relaxed), Relaxed);
+        }
+
+        pub(in crate::run) fn none(&self) {
+            if self.counted.load(Relaxed) > 0 {
+                assert_eq!(
+                    self.used.load(Relaxed),
+                    1,
+                    "a drop was seen, and not the use"
+                );
+            }
+        }
+    }
+}

@@ -1,5 +1,9 @@
 //! The tree under loom, which tries every order in which threads can do what they do, up to a number
 //! of preemptions. A wake that is lost leaves the poller waiting for ever, which loom reports.
+//!
+//! A wake must also publish what the waking thread has written before: each waker comes with a value
+//! that is written and read without any ordering of its own, and the poller that sees the slot must see
+//! the value.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -7,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use loom::sync::Notify;
+use loom::sync::atomic::AtomicUsize as Value;
 use loom::thread;
 
 use super::{Next, Ready};
@@ -50,25 +55,57 @@ fn task() -> Arc<Task> {
     Arc::new(Task(Notify::new()))
 }
 
-/// What a source does that waits: it keeps the waker it is polled with.
-fn kept(ready: &mut Ready, slot: usize) -> Waker {
-    ready.cover(slot);
-    let waker = ready.lend(slot).clone();
-    assert!(ready.kept().is_some());
-    waker
+/// The waker of a slot, and a value that is written before it is woken.
+#[derive(Clone)]
+struct Source {
+    slot: usize,
+    waker: Waker,
+    value: Arc<Value>,
 }
 
-/// Polls the tree as a run does until all these slots were woken. No other may be, but one of these
+impl Source {
+    /// What a source does that waits: it keeps the waker it is polled with.
+    fn new(ready: &mut Ready, slot: usize) -> Self {
+        ready.cover(slot);
+        let waker = ready.lend(slot).clone();
+        assert!(ready.kept().is_some());
+        Self::with(slot, waker)
+    }
+
+    fn with(slot: usize, waker: Waker) -> Self {
+        Self {
+            slot,
+            waker,
+            value: Arc::new(Value::new(0)),
+        }
+    }
+
+    fn wake(self) {
+        self.value.store(1, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// What the source does when it is polled because it was woken.
+    fn poll(&self) {
+        assert_eq!(self.value.load(Ordering::Relaxed), 1, "slot {}", self.slot);
+    }
+}
+
+/// Polls the tree as a run does until all these sources were woken. No other may be, but one of these
 /// may be twice.
-fn poll_until(ready: &mut Ready, task: &Arc<Task>, slots: &[usize]) {
+fn poll_until(ready: &mut Ready, task: &Arc<Task>, sources: &[Source]) {
+    poll_all(ready, task, sources, sources.to_vec());
+}
+
+/// The same, where some may have been woken before, and others are left.
+fn poll_all(ready: &mut Ready, task: &Arc<Task>, sources: &[Source], mut left: Vec<Source>) {
     let waker = Waker::from(Arc::clone(task));
-    let mut left = slots.to_vec();
     loop {
         ready.begin_poll();
         ready.start_sweep(false);
         while let Some(slot) = ready.next() {
-            assert!(slots.contains(&slot));
-            left.retain(|&left| left != slot);
+            poll(sources, slot);
+            left.retain(|left| left.slot != slot);
         }
         if left.is_empty() {
             return;
@@ -82,9 +119,18 @@ fn poll_until(ready: &mut Ready, task: &Arc<Task>, slots: &[usize]) {
     }
 }
 
-fn in_threads(wakers: Vec<Waker>) -> Vec<thread::JoinHandle<()>> {
-    let wake = |waker: Waker| thread::spawn(move || waker.wake());
-    wakers.into_iter().map(wake).collect()
+#[track_caller]
+fn poll(sources: &[Source], slot: usize) {
+    let source = sources.iter().find(|source| source.slot == slot);
+    source.expect("a source that may be woken").poll();
+}
+
+fn in_threads(sources: &[Source]) -> Vec<thread::JoinHandle<()>> {
+    let wake = |source: &Source| {
+        let source = source.clone();
+        thread::spawn(move || source.wake())
+    };
+    sources.iter().map(wake).collect()
 }
 
 fn join(threads: Vec<thread::JoinHandle<()>>) {
@@ -100,12 +146,16 @@ fn every_wake_is_seen(slots: &'static [usize]) {
     let preemptions = if slots.len() > 2 { 1 } else { 3 };
     check_up_to(preemptions, move || {
         let mut ready = Ready::new();
-        let wakers = slots.iter().map(|&slot| kept(&mut ready, slot)).collect();
-        let threads = in_threads(wakers);
+        let sources = sources(&mut ready, slots);
+        let threads = in_threads(&sources);
         let task = task();
-        poll_until(&mut ready, &task, slots);
+        poll_until(&mut ready, &task, &sources);
         join(threads);
     });
+}
+
+fn sources(ready: &mut Ready, slots: &[usize]) -> Vec<Source> {
+    slots.iter().map(|&slot| Source::new(ready, slot)).collect()
 }
 
 #[test]
@@ -137,17 +187,24 @@ fn wakes_of_three_threads_are_seen() {
 fn wakes_are_seen_while_the_tree_grows() {
     check(|| {
         let mut ready = Ready::new();
-        let threads = in_threads(vec![kept(&mut ready, 32)]);
+        let mut all = sources(&mut ready, &[32]);
+        let threads = in_threads(&all);
         let task = task();
         ready.begin_poll();
         ready.start_sweep(false);
         let early: Vec<_> = std::iter::from_fn(|| ready.next()).collect();
-        let late = kept(&mut ready, 96);
+        early.iter().for_each(|&slot| poll(&all, slot));
+        let late = Source::new(&mut ready, 96);
         ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Again);
         task.0.wait();
-        late.wake();
-        let slots: &[usize] = if early.is_empty() { &[32, 96] } else { &[96] };
-        poll_until(&mut ready, &task, slots);
+        late.clone().wake();
+        all.push(late);
+        let left = if early.is_empty() {
+            &all[..]
+        } else {
+            &all[1..]
+        };
+        poll_all(&mut ready, &task, &all, left.to_vec());
         join(threads);
     });
 }
@@ -156,12 +213,12 @@ fn wakes_are_seen_while_the_tree_grows() {
 fn wakes_reach_the_task_that_polled_last() {
     check(|| {
         let mut ready = Ready::new();
-        let wakers = [0, 32].map(|slot| kept(&mut ready, slot));
+        let sources = sources(&mut ready, &[0, 32]);
         let first = Waker::from(task());
         ready.begin_poll();
         ready.end_poll(&first, Next::Wait);
-        let threads = in_threads(wakers.into());
-        poll_until(&mut ready, &task(), &[0, 32]);
+        let threads = in_threads(&sources);
+        poll_until(&mut ready, &task(), &sources);
         join(threads);
     });
 }
@@ -173,13 +230,59 @@ fn wakes_of_a_waiting_task_are_seen() {
     for slots in [[32, 33], [32, 96], [0, 32]] {
         check(move || {
             let mut ready = Ready::new();
-            let wakers = slots.map(|slot| kept(&mut ready, slot));
+            let sources = sources(&mut ready, &slots);
             let task = task();
             ready.begin_poll();
             ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Wait);
-            let threads = in_threads(wakers.into());
+            let threads = in_threads(&sources);
             task.0.wait();
-            poll_until(&mut ready, &task, &slots);
+            poll_until(&mut ready, &task, &sources);
+            join(threads);
+        });
+    }
+}
+
+/// A late run rests although a source has woken itself: the next wake comes all the same, be it of
+/// the same word or of another.
+#[test]
+fn wakes_of_a_task_that_rests_are_seen() {
+    for slots in [[0, 1], [32, 0], [0, 32], [32, 96]] {
+        check(move || {
+            let mut ready = Ready::new();
+            let sources = sources(&mut ready, &slots);
+            let task = task();
+            ready.begin_poll();
+            sources[0].clone().wake();
+            ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Rest);
+            let threads = in_threads(&sources[1..]);
+            task.0.wait();
+            poll_until(&mut ready, &task, &sources);
+            join(threads);
+        });
+    }
+}
+
+/// A source whose time is up is polled once more if it was woken, ahead of the sweep.
+#[test]
+fn wakes_of_late_sources_are_seen() {
+    for slots in [[0, 1], [32, 33], [32, 96]] {
+        check(move || {
+            let mut ready = Ready::new();
+            let sources = sources(&mut ready, &slots);
+            let threads = in_threads(&sources);
+            let task = task();
+            ready.begin_poll();
+            let is_left = |source: &&Source| {
+                let woken = ready.take(source.slot);
+                if woken {
+                    source.poll();
+                }
+                !woken
+            };
+            let left: Vec<_> = sources.iter().filter(is_left).cloned().collect();
+            ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Again);
+            task.0.wait();
+            poll_all(&mut ready, &task, &sources, left);
             join(threads);
         });
     }
@@ -189,11 +292,11 @@ fn wakes_of_a_waiting_task_are_seen() {
 fn tree_that_is_dropped_meanwhile_lets_go_of_its_task() {
     check(|| {
         let mut ready = Ready::new();
-        let wakers = [0, 32].map(|slot| kept(&mut ready, slot));
+        let sources = sources(&mut ready, &[0, 32]);
         let task = task();
         ready.begin_poll();
         ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Wait);
-        let threads = in_threads(wakers.into());
+        let threads = in_threads(&sources);
         drop(ready);
         join(threads);
         assert_eq!(Arc::strong_count(&task), 1);
@@ -205,12 +308,16 @@ fn waker_that_was_lent_wakes_the_slot_it_was_lent_to() {
     check(|| {
         let mut ready = Ready::new();
         // The source of slot 1 hands its waker to a thread, and answers.
-        let waker = ready.lend(1).clone();
-        let threads = in_threads(vec![waker]);
+        let source = Source::with(1, ready.lend(1).clone());
+        let threads = in_threads(&[source.clone()]);
+        let source = Source {
+            waker: Waker::noop().clone(),
+            ..source
+        };
         // The waker may be free by now, and may be not.
         let _ = ready.lend(2);
         let task = task();
-        poll_until(&mut ready, &task, &[1]);
+        poll_until(&mut ready, &task, &[source]);
         join(threads);
     });
 }

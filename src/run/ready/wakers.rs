@@ -6,7 +6,7 @@ use std::task::{Wake, Waker};
 
 use super::Flag;
 use super::tree::Tree;
-use crate::run::sync::{AtomicUsize, fence};
+use crate::run::sync::{AtomicUsize, Users, fence};
 
 /// A waker that goes from slot to slot, until a source keeps it. Sources that have their answer
 /// when they are asked, or that wake themselves, never do.
@@ -21,6 +21,7 @@ impl Spare {
         let slot = Arc::new(SlotWaker {
             tree: Arc::clone(tree),
             slot: AtomicUsize::new(0),
+            users: Users::new(),
         });
         Self {
             waker: Waker::from(Arc::clone(&slot)),
@@ -31,6 +32,7 @@ impl Spare {
     /// The waker, for a slot.
     #[inline]
     pub(super) fn lend(&self, slot: usize) -> &Waker {
+        self.slot.users.none();
         self.slot.slot.store(slot, Ordering::Relaxed);
         &self.waker
     }
@@ -39,7 +41,9 @@ impl Spare {
     #[inline]
     pub(super) fn is_kept(&self) -> bool {
         let kept = Arc::strong_count(&self.slot) > 2;
-        // What others have done with their clones was done before they dropped them.
+        self.slot.users.count();
+        // Acquire: pairs with the Release by which others have dropped their clones, so that what
+        // they did with them was done before.
         fence(Ordering::Acquire);
         kept
     }
@@ -53,16 +57,20 @@ impl Spare {
 #[derive(Debug)]
 struct SlotWaker {
     tree: Arc<Tree>,
-    /// Changes only while nobody but the run has the waker.
+    /// Changes only while the run alone has the waker.
     slot: AtomicUsize,
+    /// Lets loom see who uses the slot.
+    users: Users,
 }
 
 impl Wake for SlotWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
+        self.users.release();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.users.one();
         self.tree.wake(self.slot.load(Ordering::Relaxed));
     }
 }

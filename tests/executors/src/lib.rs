@@ -10,6 +10,7 @@ mod suite;
 mod world;
 
 use std::future::Future;
+use std::task::Poll;
 use std::time::Duration;
 
 pub use operations::{OPERATIONS, Operation, Run, Source, Summary};
@@ -28,6 +29,34 @@ pub trait Executor {
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send + 'static {
         futures_timer::Delay::new(duration)
     }
+
+    /// Something that always has more to do and never gets there: it reads a channel that never runs
+    /// dry, and pauses only when the executor makes it, or else after a hundred messages.
+    fn never_dry() -> impl Future<Output = ()> + Send + 'static {
+        async {
+            let (sender, receiver) = async_channel::unbounded();
+            for message in 1_u64.. {
+                let _ = sender.try_send(message);
+                let _ = receiver.recv().await;
+                if message % 100 == 0 {
+                    yield_now().await;
+                }
+            }
+        }
+    }
+}
+
+/// Wakes its task, and lets it be polled again.
+async fn yield_now() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// An executor that takes futures that are not `Send`.

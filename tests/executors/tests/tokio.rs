@@ -23,6 +23,14 @@ impl Executor for Tokio {
     async fn sleep(duration: Duration) {
         tokio::time::sleep(duration).await;
     }
+
+    /// Pauses when tokio's budget for the task is used up.
+    async fn never_dry() {
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        while sender.send(()).is_ok() {
+            receiver.recv().await;
+        }
+    }
 }
 
 struct Local {
@@ -41,6 +49,10 @@ impl Executor for Local {
 
     async fn sleep(duration: Duration) {
         Tokio::sleep(duration).await;
+    }
+
+    async fn never_dry() {
+        Tokio::never_dry().await;
     }
 }
 

@@ -6,7 +6,8 @@ mod runtimes;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,14 +67,19 @@ where
     })
 }
 
-/// Keeps all workers busy for 200 ms, at the same time. Waits until they are free again.
+/// Keeps all workers busy for 200 ms, at the same time if each gets one of the tasks. Waits until
+/// they are free again.
 fn keep_busy(threads: usize, after: Duration) -> impl Future<Output = ()> {
-    let barrier = Arc::new(Barrier::new(threads));
+    let arrived = Arc::new(AtomicUsize::new(0));
     let busy = (0..threads).map(|_| {
-        let barrier = Arc::clone(&barrier);
+        let arrived = Arc::clone(&arrived);
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            barrier.wait();
+            arrived.fetch_add(1, Ordering::SeqCst);
+            let began = Instant::now();
+            while arrived.load(Ordering::SeqCst) < threads && began.elapsed() < ms(30) {
+                std::hint::spin_loop();
+            }
             compute(ms(200));
         })
     });
