@@ -28,7 +28,7 @@ pub(crate) use collected::drop_aggregate;
 ///   [`quorum`](FetchAndAggregate::quorum) or a [rule](FetchAndAggregate::stop_when) is satisfied;
 /// - [`Interrupted`] with the partial aggregate once `timeout` has passed, counted from the first
 ///   poll. [`Duration::MAX`] never passes. [`Duration::ZERO`] polls once each source that the first
-///   poll can start, some hundred, and then ends.
+///   poll can start, 128 at the most, and then ends.
 ///
 /// The list is pulled lazily: under [`concurrency`](FetchAndAggregate::concurrency) of 64 a
 /// million sources cost the memory of 64.
@@ -84,12 +84,36 @@ pub(crate) use collected::drop_aggregate;
 /// Dropping the future drops every source in it at once. What was fetched by then is dropped too:
 /// to keep it, end the run by [`cancel_on`](FetchAndAggregate::cancel_on) instead.
 ///
+/// # Deadlines
+///
+/// A result beats the timeout: an answer that arrived before a deadline counts, even if the task was
+/// not polled until later. This holds for the deadline of the run and for those of sources.
+///
+/// - A run that is polled on time ends once it has polled the sources that were woken. If the runtime
+///   may have refused one of them for lack of its cooperative budget, this takes another millisecond at
+///   the most, or 64 polls, or 128 polls of sources.
+/// - A run that is polled *late*, a millisecond or more after a deadline, gives the runtime a turn
+///   first: its thread was busy, or the process was stopped, and the answers may still lie in the
+///   sockets. It starts no more sources, waits for 1 to 8 ms (a sixteenth of its lateness) from the last
+///   answer on, and then for 64 polls. It takes no longer than 20 ms in all, or than it was late.
+/// - Polling the sources that were woken takes 20 ms at the most, or for as long as most of those that
+///   are polled have their answers. A source that is not reached is unfinished.
+///
+/// Of two deadlines that have passed, the earlier one counts. With the future of
+/// [`expire_on`](FetchAndAggregate::expire_on) it is the same as with a run on time, without the
+/// millisecond.
+///
 /// # Fairness
 ///
-/// Each poll polls each woken source once, in no particular order, and then starts new ones. A
-/// result beats the timeout: sources that were woken before the deadline are polled once more when
-/// it has passed. A source whose own time is up in the poll that sees the deadline is unfinished.
-/// After some hundred sources a poll yields to the executor.
+/// Each poll first polls the signals that were woken, while the runtime's cooperative budget is fresh;
+/// then each woken source once; and then starts new ones. From the first time on that a woken source
+/// stays pending, woken sources are polled in a shuffled order, so that one that uses up the budget of
+/// the task does not keep the same others from it for ever.
+///
+/// A poll yields to the executor after 128 polls of sources, or after a millisecond and the source that
+/// is being polled then. Runs inside a source of a run share that millisecond, and another 128 polls for
+/// all of them; each gets at least one. Naming sources that were never started yields too, after some
+/// hundred names.
 pub fn fetch_and_aggregate<L, K, F, T, E>(
     sources: L,
     timeout: Duration,
@@ -539,6 +563,7 @@ where
     /// Ends the run from outside, because its time is up. Its next poll returns the result.
     pub(crate) fn expire(self: Pin<&mut Self>, budget: &mut Budget, panics: &mut Panics) {
         let this = self.project();
+        this.run.stop_overdue_sources(this.collected, panics);
         let _ = this
             .run
             .interrupt(Err(Reason::TimedOut), budget, this.collected, panics);

@@ -122,11 +122,15 @@ pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregat
 /// Dropping the future drops every source of every batch at once, and what was fetched with them.
 /// To keep it, end the run by [`cancel_on`](ProcessBatch::cancel_on) instead.
 ///
-/// # Fairness
+/// # Deadlines and fairness
 ///
-/// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate): each poll polls the batches that
-/// have woken sources once, and those sources once, in no particular order. What one poll may do is
-/// bounded for all batches together, so that a busy one does not keep the others waiting for long.
+/// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate), for the deadlines of all batches, of
+/// each batch, and of sources: an answer that arrived in time counts. A batch whose time is up starts no
+/// more sources. All batches share the budget of a poll. Of what is left, each takes half, and 16 polls
+/// of sources at least as long as there are any; a batch that got none comes first in the next poll.
+///
+/// A batch whose iterator panics when it is made keeps its position in the outcomes, with
+/// [`Reason::Panicked`](crate::Reason::Panicked). The panic unwinds to the caller.
 pub fn process_batch<B, L, K, F, T, E>(
     batches: B,
 ) -> ProcessBatch<B::IntoIter, L::IntoIter, K, F, T, E>

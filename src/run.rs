@@ -409,7 +409,7 @@ where
         }
 
         // The sources that were woken.
-        self.note_lateness();
+        self.note_lateness(budget, operation)?;
         operation.flush(&mut self.ready, budget)?;
         if self.late_left {
             self.stop_late_sources(budget, operation)?;

@@ -134,7 +134,7 @@ impl<K, T, E> Default for Streamed<K, T, E> {
 /// of the sender. To keep the outcomes, end the run by [`cancel_on`](StreamResults::cancel_on)
 /// instead.
 ///
-/// # Fairness
+/// # Deadlines and fairness
 ///
 /// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate). A receiver that is gone before the
 /// first poll means that no source is polled.

@@ -221,6 +221,11 @@ impl Budget {
         })
     }
 
+    /// Whether the poll has taken as long as it may.
+    pub(super) fn is_time_up(&self) -> bool {
+        self.is_time_up
+    }
+
     /// What the clock said when it was last read in this poll.
     pub(super) fn looked_at(&self) -> Option<Instant> {
         self.looked_at

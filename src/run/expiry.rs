@@ -43,8 +43,8 @@ const PART_OF_LATENESS: u32 = 16;
 /// that were woken goes on for as long as most of those it polls have their answers.
 const LIMIT: Duration = Duration::from_millis(20);
 
-/// No grace ends for its length before it has had this many polls: they may be far apart where the
-/// thread has much else to do.
+/// No grace of a late run ends for its length before it has had this many polls: they may be far apart
+/// where the thread has much else to do.
 const LEAST_POLLS: u32 = 3;
 
 /// How many polls without an outcome give the runtime its turn for certain: tokio looks at sockets
@@ -140,20 +140,39 @@ where
     I: Iterator<Item = (K, F)>,
     H: Follow<K>,
 {
-    /// At the start of a poll: begins a grace if the poll is late.
-    pub(super) fn note_lateness(&mut self) {
+    /// At the start of a poll: begins a grace if the poll is late. If the last poll has panicked, it
+    /// may have ended before it came to the deadlines, and so may this one. They are dealt with now.
+    pub(super) fn note_lateness(
+        &mut self,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End> {
         let Some(now) = self.now else {
-            return;
+            return ControlFlow::Continue(());
         };
         let is_over = self.deadlines.is_over(now);
         if let Some(grace) = &mut self.grace {
             grace.covers_run |= is_over;
         } else if is_over && self.has_panicked {
-            // The last poll may have ended before it came to the deadline, and so may this one.
-            self.begin_grace(Grace::new(now, true, Arrival::OnTime));
+            self.begin_grace(Grace {
+                ends: now + PATIENCE,
+                ..Grace::new(now, true, Arrival::OnTime)
+            });
         } else if let Some(lateness) = self.lateness(now) {
             self.begin_grace(Grace::late(now, is_over, lateness));
         }
+        if !self.has_panicked {
+            return ControlFlow::Continue(());
+        }
+        match &mut self.grace {
+            Some(grace) if now >= grace.ends => {
+                grace.is_over = true;
+                self.end_grace(budget, operation)?;
+            }
+            Some(_) => {}
+            None => self.stop_late_sources(budget, operation)?,
+        }
+        ControlFlow::Continue(())
     }
 
     /// How late this poll is for the first deadline that has passed, if it is late. A deadline that
@@ -285,6 +304,28 @@ where
             self.stop_late(index, budget, operation)?;
         }
         ControlFlow::Continue(())
+    }
+
+    /// Stops the sources whose own time is up, before the run is ended from outside.
+    pub(crate) fn stop_overdue_sources(
+        &mut self,
+        operation: &mut impl Operation<K, F, H>,
+        panics: &mut Panics,
+    ) {
+        if !self.deadlines.has_source_timeout() {
+            return;
+        }
+        let now = clock::now();
+        while let Some(index) = self.in_flight.slots.late(now) {
+            let Some(id) = self.in_flight.slots.remove(index, panics) else {
+                return;
+            };
+            panics.catch(|| {
+                let mut panics = Panics::default();
+                let _ = operation.timed_out(id, self.in_flight.hooks(), &mut panics);
+                panics.resume();
+            });
+        }
     }
 
     /// Whether the runtime may have refused a source in this poll, for all that is known: one that
@@ -455,11 +496,14 @@ where
             grace.turns = 0;
             grace.extra = 0;
         }
-        if now >= grace.ends && grace.polls >= LEAST_POLLS {
+        let is_late = grace.arrival == Arrival::Late;
+        let least_polls = if is_late { LEAST_POLLS } else { 1 };
+        // Sources that take as long as a whole poll may are not waited for.
+        let is_too_long = !is_late && budget.is_time_up() && work.polls <= 2;
+        if (now >= grace.ends || is_too_long) && grace.polls >= least_polls {
             grace.is_over = true;
             return Verdict::Over;
         }
-        let is_late = grace.arrival == Arrival::Late;
         let is_first_sweep = is_late || grace.waits_until.is_none();
         if !is_swept && is_first_sweep || is_productive || operation.can_flush() {
             return Verdict::Again;

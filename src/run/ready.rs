@@ -293,9 +293,10 @@ impl Ready {
     /// A new seed, or in every second sweep the one before with all bits flipped, which reverses the
     /// order.
     fn next_seed(&mut self) -> u64 {
+        let seed = mix(self.sweeps / 2 + 1) | 1;
+        let is_first = self.sweeps % 2 == 0;
         self.sweeps += 1;
-        let seed = mix(self.sweeps / 2) | 1;
-        if self.sweeps % 2 == 0 { seed } else { !seed }
+        if is_first { seed } else { !seed }
     }
 
     fn shuffled_direct(&self, direct: u64) -> Shuffled {
