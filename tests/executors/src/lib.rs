@@ -5,6 +5,7 @@
 //! [`conforms_locally`] if it takes futures that are not `Send`. For runs that cross from one
 //! executor to another there are [`OPERATIONS`] and a [`Census`].
 
+mod hostile;
 mod operations;
 mod suite;
 mod world;

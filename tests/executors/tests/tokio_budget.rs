@@ -155,7 +155,7 @@ fn every_source_that_can_answer_does_so_near_its_time() {
     for (flavour, runtime) in flavours() {
         for mix in MIXES {
             let fetch = move || async move {
-                let run = fetch_and_aggregate(mix.sources(), ms(1000));
+                let run = fetch_and_aggregate(mix.sources(), ms(400));
                 run.await.unwrap_err().partial.results
             };
             in_block_on_and_spawned(&runtime, fetch, |results| mix.check(flavour, &results));
@@ -169,7 +169,7 @@ fn every_source_of_every_operation_answers_beside_one_that_never_runs_dry() {
         for mix in MIXES {
             let batches = move || async move {
                 let batches = mix.sources().into_iter().map(|source| [source]);
-                let run = process_batch(batches).timeout(ms(1000));
+                let run = process_batch(batches).timeout(ms(400));
                 let outcomes = run.await.unwrap_err().partial;
                 let results = outcomes.into_iter().flatten();
                 results.flat_map(|batch| batch.results).collect::<Vec<_>>()
@@ -179,7 +179,7 @@ fn every_source_of_every_operation_answers_beside_one_that_never_runs_dry() {
             });
             let stream = move || async move {
                 let (sender, receiver) = async_channel::unbounded();
-                let driver = stream_results(mix.sources(), sender).timeout(ms(1000));
+                let driver = stream_results(mix.sources(), sender).timeout(ms(400));
                 assert!(driver.await.is_err());
                 let received = std::iter::from_fn(|| receiver.try_recv().ok());
                 let received = received.map(|(id, result)| (id, result.unwrap()));
@@ -198,7 +198,7 @@ fn sources_behind_a_limit_answer_beside_one_that_never_runs_dry() {
         let run = || async {
             let mut sources: Vec<Source> = vec![(0, never_dry())];
             sources.extend((1..100).map(|id| (id, sleeps(ms(10)))));
-            let run = fetch_and_aggregate(sources, ms(1000)).concurrency(10);
+            let run = fetch_and_aggregate(sources, ms(400)).concurrency(10);
             run.await.unwrap_err().partial
         };
         in_block_on_and_spawned(&runtime, run, |partial| {
