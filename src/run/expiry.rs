@@ -446,7 +446,9 @@ where
         budget: &mut Budget,
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End, Option<Next>> {
-        self.settled = Some(clock::now());
+        if let Some(grace) = &self.grace {
+            self.settled = self.settled.max(Some(grace.due));
+        }
         self.stop_late_sources(budget, operation)?;
         if self.late_left {
             return ControlFlow::Continue(Some(Next::Again));
@@ -530,6 +532,8 @@ where
             grace.turns += 1;
             return Verdict::Again;
         }
+        // The runtime has had its turn, for the deadlines that passed meanwhile too.
+        grace.due = now;
         grace.is_over = true;
         Verdict::Over
     }

@@ -207,13 +207,17 @@ impl Ready {
             && match next {
                 Next::Again => false,
                 Next::Wait => self.wait(),
-                Next::Rest => {
-                    // Takes what was woken, so that the root word is empty and the next wake is seen.
-                    while !self.wait() {
-                        self.take_woken();
+                // Takes what sources have woken, so that the root word is empty and the next wake is
+                // seen. A flag, such as that of the alarm, is not to be waited out.
+                Next::Rest => loop {
+                    if self.woken & FLAGS != 0 {
+                        break false;
                     }
-                    true
-                }
+                    if self.wait() {
+                        break true;
+                    }
+                    self.take_woken();
+                },
             };
         if !is_waiting {
             panics.catch(|| waker.wake_by_ref());

@@ -89,39 +89,35 @@ where
     ) -> bool {
         let mut has_panicked = false;
         budget.leave_sources();
-        loop {
-            let Some(index) = self.in_flight.slots.oldest() else {
-                if self.unnamed == 0 {
-                    if let Some(list) = self.in_flight.list.take() {
-                        panics.catch(|| drop(list));
-                    }
-                    return true;
-                }
-                has_panicked = !self.pull_unnamed(has_panicked, panics);
-                if has_panicked {
-                    budget.spend();
-                }
-                if has_panicked && !budget.has_more() {
-                    return false;
-                }
-                continue;
-            };
+        while self.unnamed > 0 || !self.in_flight.slots.is_empty() {
             if !budget.has_more() {
                 return false;
             }
-            if self.unnamed % NAMES == 0 {
+            if self.in_flight.slots.is_empty() {
+                has_panicked = !self.pull_unnamed(has_panicked, panics);
+            }
+            if has_panicked || self.unnamed % NAMES == 0 {
                 budget.spend();
             }
-            let Some(source) = self.in_flight.slots.source(index) else {
-                return true;
+            // The next one, or a run whose own sources are not all named yet.
+            let slots = &mut self.in_flight.slots;
+            let Some(index) = slots.oldest() else {
+                continue;
+            };
+            let Some(source) = slots.source(index) else {
+                continue;
             };
             let Poll::Ready(rest) = operation.stop(source, reason(end), budget, panics) else {
                 return false;
             };
-            if let Some(id) = self.in_flight.slots.remove(index, panics) {
+            if let Some(id) = slots.remove(index, panics) {
                 panics.catch(|| operation.unfinished(id, rest));
             }
         }
+        if let Some(list) = self.in_flight.list.take() {
+            panics.catch(|| drop(list));
+        }
+        true
     }
 
     /// Puts the next source of the list into a slot, to be named. Returns whether the list could be
