@@ -143,7 +143,10 @@ impl<I, K, F, T, E, H> FetchAndAggregate<I, K, F, T, E, Signals, H>
 where
     H: Follow<K>,
 {
-    pub(crate) fn new(sources: I, timeout: Duration, hooks: H) -> Self {
+    pub(crate) fn new(sources: I, timeout: Duration, hooks: H) -> Self
+    where
+        I: Iterator<Item = (K, F)>,
+    {
         Self {
             run: Run::new(sources, timeout, hooks),
             collected: Collected::new(),

@@ -74,6 +74,8 @@ where
     now: Option<Instant>,
     /// Whether this poll may start sources. Not if the run is part of another one whose time is up.
     may_start: bool,
+    /// Whether this poll may start one source although its budget is spent.
+    may_start_one: bool,
     /// Whether this poll has started a source.
     has_started: bool,
     /// How much of the budget of this poll was spent when a source was last found pending.
@@ -120,8 +122,12 @@ impl<I, K, F, H> Run<I, K, F, H>
 where
     H: Follow<K>,
 {
-    pub(crate) fn new(sources: I, timeout: Duration, hooks: H) -> Self {
-        let in_flight = InFlight::new(Some(sources), hooks);
+    pub(crate) fn new(sources: I, timeout: Duration, hooks: H) -> Self
+    where
+        I: Iterator<Item = (K, F)>,
+    {
+        let mut in_flight = InFlight::new(Some(sources), hooks);
+        in_flight.know_list();
         Self::with(in_flight, Deadlines::new(timeout))
     }
 
@@ -144,6 +150,7 @@ where
             stage: Stage::New,
             now: None,
             may_start: true,
+            may_start_one: true,
             has_started: false,
             pending_after: 0,
             calm_polls: u32::MAX,
@@ -244,7 +251,12 @@ where
     /// If the run has been polled.
     #[track_caller]
     pub(crate) fn map_hooks<N: Follow<K>>(self, hooks: impl FnOnce(H) -> N) -> Run<I, K, F, N> {
-        self.map(std::convert::identity, hooks)
+        self.check_is_new();
+        Run {
+            concurrency: self.concurrency,
+            catches_panics: self.catches_panics,
+            ..Run::with(self.in_flight.map_hooks(hooks), self.deadlines)
+        }
     }
 
     /// The sources, to be set up.
@@ -293,7 +305,7 @@ where
         match self.stage {
             Stage::New => {
                 self.now = self.deadlines.start();
-                self.in_flight.start();
+                self.in_flight.know_list();
             }
             Stage::Running => self.now = self.deadlines.now(),
             Stage::Naming(end) => {
@@ -307,6 +319,7 @@ where
             Stage::Done => panic!("polled after completion; check `is_terminated()` first"),
         }
         self.may_start = may_start;
+        self.may_start_one = true;
         self.is_stopping = false;
         self.pending_after = 0;
         let budget = &mut Budget::open(self.now);
@@ -442,16 +455,20 @@ where
         if self.is_complete(operation) {
             return ControlFlow::Break(Ok(()));
         }
+        let mut next = None;
         if has_deadlines || signals.is_expired() {
-            if let Some(next) = self.check_grace(signals.is_expired(), budget, operation)? {
-                return ControlFlow::Continue(next);
-            }
+            next = self.check_grace(signals.is_expired(), budget, operation)?;
+        }
+        self.pulling = false;
+        if let Some(next) = next {
+            return ControlFlow::Continue(next);
+        }
+        if has_deadlines {
             let is_start_due = |now| self.deadlines.is_start_due(now);
             if self.now.is_some_and(is_start_due) && self.in_flight.list.is_some() {
                 self.concurrency = self.concurrency.saturating_add(1);
             }
         }
-        self.pulling = false;
         let next_source = self.in_flight.slots.next_deadline();
         ControlFlow::Continue(self.wait_until(next_source, operation))
     }
@@ -521,7 +538,8 @@ where
     /// Whether the budget allows another source to be polled.
     #[inline(always)]
     fn may_poll(budget: &mut Budget, operation: &impl Operation<K, F, H>) -> bool {
-        budget.has_more() && (!Self::are_runs(operation) || budget.has_share())
+        // A run gets one slot at least.
+        budget.has_more() && (!Self::are_runs(operation) || budget.has_share() || budget.is_fresh())
     }
 
     /// Starts new sources and polls each at once, so that one that is ready gives its slot straight
@@ -533,14 +551,17 @@ where
         operation: &mut impl Operation<K, F, H>,
     ) -> ControlFlow<End> {
         let is_over = |now| self.deadlines.is_over(now);
-        let mut is_first = !budget.looked_at().is_some_and(is_over);
-        while self.can_admit(operation)
+        let may_start_one = std::mem::take(&mut self.may_start_one);
+        let mut is_first = may_start_one && !budget.looked_at().is_some_and(is_over);
+        let may_start = self.can_admit(operation);
+        while may_start
+            && self.has_room(operation)
             && (std::mem::take(&mut is_first) || Self::may_poll(budget, operation))
         {
             match self.pull() {
                 Some((id, source)) => {
                     let index = self.start(id, source);
-                    self.poll_slot(index, budget, operation)?;
+                    self.poll_source(index, true, budget, operation)?;
                 }
                 None => self.drop_list(),
             }
@@ -622,21 +643,44 @@ where
         budget: &mut Budget,
         operation: &mut O,
     ) -> ControlFlow<End> {
+        let is_watched = self.grace.is_some() || O::SOURCES_ARE_RUNS && self.is_stopping;
+        if is_watched && self.is_covered(index) {
+            return self.poll_covered(index, budget, operation);
+        }
+        self.poll_source(index, true, budget, operation)
+    }
+
+    /// Polls a source whose time is up. What it does is noted. If it is a run, it starts no sources.
+    #[inline(never)]
+    fn poll_covered(
+        &mut self,
+        index: usize,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End> {
+        let before = (budget.inside(), budget.outcomes());
+        let flow = self.poll_source(index, false, budget, operation);
+        self.note_covered(before, budget, operation);
+        flow
+    }
+
+    #[inline(always)]
+    fn poll_source(
+        &mut self,
+        index: usize,
+        may_start: bool,
+        budget: &mut Budget,
+        operation: &mut impl Operation<K, F, H>,
+    ) -> ControlFlow<End> {
         let mut panics = Panics::default();
-        // A run whose time is up starts no sources, and what it does is noted.
-        let is_covered = O::SOURCES_ARE_RUNS && self.is_covered(index);
-        let covered = is_covered.then(|| budget.inside());
         self.polling = Some(index);
         // An empty slot that a stale waker has woken costs a poll too.
         budget.spend();
         let slots = &mut self.in_flight.slots;
         let poll = slots.poll(index, &mut self.ready, &mut panics, |source, cx| {
-            operation.poll_source(source, cx, covered.is_none())
+            operation.poll_source(source, cx, may_start)
         });
         self.polling = None;
-        if let (Some(before), Some(grace)) = (covered, &mut self.grace) {
-            grace.note(budget.inside().since(before));
-        }
         let Poll::Ready((id, output)) = poll else {
             self.pending_after = budget.spent();
             return ControlFlow::Continue(());

@@ -227,3 +227,24 @@ fn waker_of_an_earlier_task_whose_drop_panics_costs_the_new_task_no_wake() {
         handles[1].answer(Ok(2));
     }
 }
+
+#[test]
+fn alarm_that_goes_off_before_a_late_run_waits_is_not_lost() {
+    let (_, list) = sources(1);
+    let mut task = Task::new(fetch_and_aggregate(list, Duration::from_millis(20)));
+    assert!(task.poll().is_pending());
+    thread::sleep(Duration::from_millis(30));
+    // The run is late, and sets an alarm for soon. Its new waker takes longer than that to be cloned.
+    let (woken, was_woken) = std::sync::mpsc::channel();
+    let slow = waker(move |usage| match usage {
+        Use::Clone => thread::sleep(Duration::from_millis(50)),
+        Use::Wake => woken.send(()).unwrap(),
+        Use::Drop => {}
+    });
+    assert!(task.poll_with(&slow).is_pending());
+    let patience = Duration::from_secs(10);
+    assert!(
+        was_woken.recv_timeout(patience).is_ok(),
+        "nothing wakes the run"
+    );
+}

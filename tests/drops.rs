@@ -270,3 +270,29 @@ fn run_that_is_interrupted_accounts_for_all() {
     assert!(interrupted.partial.unfinished.iter().copied().eq(0..1000));
     parts.check();
 }
+
+#[test]
+fn only_sources_never_started() {
+    let hanging = || Either::Right(pending::<Answer>());
+    let list = |parts: &Parts, count| -> Vec<_> {
+        (0..count)
+            .map(|id| (id, Either::Left(hangs(parts.part("source")))))
+            .collect()
+    };
+    for polls in [0, 1] {
+        let parts = Parts::default();
+        let mut sources = vec![(100, hanging())];
+        sources.extend(list(&parts, 3));
+        let mut task = Task::new(fetch_and_aggregate(sources, NEVER).concurrency(1));
+        (0..polls).for_each(|_| assert!(task.poll().is_pending()));
+        assert_eq!(panic_of(|| task.drop_future()), "source");
+        parts.check();
+
+        let parts = Parts::default();
+        let batches = [vec![(100, hanging())], list(&parts, 3), list(&parts, 2)];
+        let mut task = Task::new(process_batch(batches).concurrency(1));
+        (0..polls).for_each(|_| assert!(task.poll().is_pending()));
+        assert_eq!(panic_of(|| task.drop_future()), "source");
+        parts.check();
+    }
+}

@@ -135,8 +135,11 @@ fn panics_in_every_poll_do_not_hold_up_the_deadline() {
 /// Thousands of panics are expected here, and their messages help nobody.
 fn silence_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let text = info.payload_as_str().unwrap_or_default();
-        if !["source", "observer", "rule", "drop", "list"].contains(&text) {
+        let text = info.payload().downcast_ref::<&str>().copied();
+        if !["source", "observer", "rule", "drop", "list"]
+            .map(Some)
+            .contains(&text)
+        {
             eprintln!("{info}");
         }
     }));
@@ -222,8 +225,9 @@ fn run_of_sources_that_compute_ends_after_the_one_that_is_being_polled() {
         began.set(Some(Instant::now()));
         let interrupted = task.settle_for(ms(5000)).unwrap_err();
         assert_eq!(interrupted.reason, Reason::TimedOut);
-        // One that is polled one last time, and one that the poll before may still start.
-        assert!(late.get() <= 3, "{takes:?}: {} late", late.get());
+        // One that is polled one last time, and one that the poll before may still start; and a few
+        // more if the thread was stopped just then, so that the run is late.
+        assert!(late.get() <= 10, "{takes:?}: {} late", late.get());
     }
 }
 
@@ -454,4 +458,139 @@ fn sources_in_flight_are_gone_before_the_rest_is_named() {
     assert_eq!(common::alive(&handles), 0);
     assert!(*made.borrow() < 2000);
     assert_eq!(task.finish().unwrap_err().partial.unfinished.len(), 100_000);
+}
+
+/// Answers after it has woken itself some times.
+fn yields(mut times: u32) -> futures::future::LocalBoxFuture<'static, Answer> {
+    Box::pin(poll_fn(move |cx| {
+        let Some(left) = times.checked_sub(1) else {
+            return Poll::Ready(Ok(1));
+        };
+        times = left;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }))
+}
+
+#[test]
+fn runs_that_are_nested_deeply_come_to_their_end() {
+    type Nested = futures::future::LocalBoxFuture<'static, Answer>;
+    let in_batch = |source: Nested| -> Nested {
+        let run = process_batch([[(0, source)]]).batch_timeout(NEVER);
+        Box::pin(run.map(|outcomes| outcomes.map(|_| 1).map_err(|_| "interrupted")))
+    };
+    let in_fetch = |source: Nested| -> Nested {
+        let run = fetch_and_aggregate([(0, source)], NEVER);
+        Box::pin(run.map(|aggregate| aggregate.map(|_| 1).map_err(|_| "interrupted")))
+    };
+    for depth in 1..10 {
+        let batches = (0..depth).fold(yields(3), |source, _| in_batch(source));
+        assert_eq!(Task::new(batches).settle_for(ms(2000)), Ok(1), "{depth}");
+        let mixed = (0..depth).fold(in_batch(yields(3)), |source, _| in_fetch(source));
+        assert_eq!(Task::new(mixed).settle_for(ms(2000)), Ok(1), "{depth}");
+    }
+}
+
+#[test]
+fn nested_runs_that_find_answers_without_end_do_not_hold_up_the_deadline() {
+    for count in [10, 150, 1000] {
+        let inner = || {
+            let list = (0..).map(|id: u32| (id, std::future::ready(Err::<(), _>("refused"))));
+            let run = fetch_and_aggregate(list, NEVER).concurrency(10);
+            run.map(|_| Answer::Ok(1))
+        };
+        let run = fetch_and_aggregate((0..count).map(|id| (id, inner())), ms(100));
+        let started = Instant::now();
+        assert!(Task::new(run).settle_for(ms(3000)).is_err());
+        assert!(
+            started.elapsed() < ms(300),
+            "{count}: {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+#[test]
+fn panics_that_are_caught_cost_a_poll_its_budget() {
+    silence_panics();
+    let polls = Cell::new(0);
+    let panics = || async {
+        polls.set(polls.get() + 1);
+        panic!("source")
+    };
+    let mut task = Task::new(
+        fetch_and_aggregate(endless(panics), ms(50))
+            .concurrency(3)
+            .catch_panics(),
+    );
+    assert!(task.poll().is_pending());
+    assert!(polls.get() <= 300, "{} polls", polls.get());
+    assert_eq!(
+        task.settle_for(ms(2000)).unwrap_err().reason,
+        Reason::TimedOut
+    );
+}
+
+#[test]
+fn panics_in_every_poll_do_not_hold_up_the_timeouts_of_sources_and_batches() {
+    silence_panics();
+    let hangs_and_panics = || {
+        let mut is_first = true;
+        (0..).map(move |id| {
+            let source = match std::mem::take(&mut is_first) {
+                true => pending::<Answer>().boxed_local(),
+                false => async { panic!("source") }.boxed_local(),
+            };
+            (id, source)
+        })
+    };
+    let late = Cell::new(None);
+    let started = Instant::now();
+    let run = fetch_and_aggregate(hangs_and_panics(), ms(300))
+        .concurrency(3)
+        .source_timeout(ms(50))
+        .observe(|event| {
+            if let futures_aggregate::Event::Finished { id: 0, .. } = event {
+                late.set(Some(started.elapsed()));
+            }
+        });
+    let (outcome, ..) = poll_through_panics(&mut Task::new(run), ms(300));
+    assert!(outcome.is_err());
+    assert!(late.get() < Some(ms(150)), "{:?}", late.get());
+
+    let hangs = [(0, pending::<Answer>().boxed_local())];
+    let batches: [Box<dyn Iterator<Item = _>>; 2] =
+        [Box::new(hangs.into_iter()), Box::new(hangs_and_panics())];
+    let run = process_batch(batches)
+        .batch_timeout(ms(50))
+        .source_concurrency(3);
+    let (outcome, elapsed, _) = poll_through_panics(&mut Task::new(run), ms(50));
+    assert!(outcome.unwrap().iter().all(Result::is_err));
+    assert!(elapsed < ms(200), "{elapsed:?}");
+}
+
+#[test]
+fn run_that_is_dropped_while_it_names_sources_tells_of_none_that_was_never_started() {
+    let told = RefCell::new(std::collections::BTreeMap::<u32, (u32, u32)>::new());
+    let list = (0..100_000).map(|id| (id, pending::<Answer>()));
+    let (cancel, signal) = source();
+    let run = fetch_and_aggregate(list, NEVER)
+        .concurrency(2)
+        .cancel_on(signal);
+    let mut task = Task::new(run.observe(|event| {
+        let mut told = told.borrow_mut();
+        let (starts, ends) = told.entry(*event.id()).or_default();
+        match event {
+            futures_aggregate::Event::Started { .. } => *starts += 1,
+            _ => *ends += 1,
+        }
+    }));
+    assert!(task.poll().is_pending());
+    cancel.answer(Ok(0));
+    assert!(task.poll().is_pending());
+    task.drop_future();
+    assert_eq!(
+        told.borrow().values().copied().collect::<Vec<_>>(),
+        [(1, 1), (1, 1)]
+    );
 }

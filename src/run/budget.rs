@@ -9,6 +9,7 @@
 //! its budget out of that pool.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::{self, Instant};
@@ -23,14 +24,19 @@ const SHARE: u32 = 16;
 const TIME: Duration = Duration::from_millis(1);
 
 /// After how many source polls the clock is read first, in a run with deadlines and in one without.
-/// After that it is read whenever the number of source polls has grown fivefold.
 const FIRST_LOOK: [u32; 2] = [8, 16];
 
 /// Source polls that take longer than this on average are timed one by one.
 const LONG: Duration = Duration::from_micros(20);
 
+/// No more source polls than this are made without a look at the clock.
+const MOST_UNTIMED: u32 = 32;
+
 /// How many short source polls in a row it takes to trust a thread to have short ones.
-const TRUST: u32 = 64;
+const TRUST: u32 = 128;
+
+/// Numbers for threads.
+static NEXT_THREAD: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
     static POOL: Pool = const { Pool::new() };
@@ -42,13 +48,48 @@ struct Pool {
     is_open: Cell<bool>,
     /// Source polls left for the runs inside the outermost one.
     left: Cell<u32>,
-    /// When the outermost poll began, or when the clock was first read in it.
-    began: Cell<Option<Instant>>,
+    /// When the time of the outermost poll is up. It is not known before the clock is read.
+    ends: Cell<Option<Instant>>,
     /// What the runs inside the outermost one did.
     inside: Cell<Work>,
     /// How many source polls have still to be timed one by one. A thread starts with some, so that
     /// long ones are noticed at once.
     timed: Cell<u32>,
+    /// How many outermost polls there were on this thread.
+    ticks: Cell<u32>,
+    /// The number of this thread, once it was asked for.
+    thread: Cell<u64>,
+}
+
+/// How many polls of runs a thread has seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticks {
+    thread: u64,
+    ticks: u32,
+}
+
+impl Ticks {
+    /// Reads the counter of this thread.
+    pub(super) fn now() -> Self {
+        POOL.with(|pool| {
+            if pool.thread.get() == 0 {
+                pool.thread.set(NEXT_THREAD.fetch_add(1, Ordering::Relaxed));
+            }
+            Self {
+                thread: pool.thread.get(),
+                ticks: pool.ticks.get(),
+            }
+        })
+    }
+
+    /// How many polls there were since an earlier reading, and at least one: that of the caller. Those
+    /// of another thread are not known.
+    pub(super) fn since(self, earlier: Self) -> u32 {
+        match self.thread == earlier.thread {
+            true => self.ticks.wrapping_sub(earlier.ticks).max(1),
+            false => 1,
+        }
+    }
 }
 
 /// Source polls, and outcomes.
@@ -90,9 +131,11 @@ impl Pool {
         Self {
             is_open: Cell::new(false),
             left: Cell::new(0),
-            began: Cell::new(None),
+            ends: Cell::new(None),
             inside: Cell::new(Work::NONE),
             timed: Cell::new(TRUST),
+            ticks: Cell::new(0),
+            thread: Cell::new(0),
         }
     }
 
@@ -106,9 +149,9 @@ impl Pool {
         share.max(1)
     }
 
-    /// Learns how long some source polls took.
-    fn note(&self, took: Duration, polls: u32) {
-        let timed = match took > LONG * polls {
+    /// Learns whether some source polls were long.
+    fn note(&self, are_long: bool, polls: u32) {
+        let timed = match are_long {
             true => TRUST,
             false => self.timed.get().saturating_sub(polls),
         };
@@ -146,8 +189,9 @@ impl Budget {
         POOL.with(|pool| {
             let is_outermost = !pool.is_open.replace(true);
             let polls = if is_outermost {
+                pool.ticks.set(pool.ticks.get().wrapping_add(1));
                 pool.left.set(POLLS);
-                pool.began.set(now);
+                pool.ends.set(None);
                 pool.inside.set(Work::NONE);
                 POLLS
             } else {
@@ -174,9 +218,14 @@ impl Budget {
         })
     }
 
-    /// From now on the budget is spent on something else.
+    /// From now on the budget is spent on something else, and the clock is read each time.
     pub(super) fn leave_sources(&mut self) {
-        self.is_for_sources = false;
+        if std::mem::replace(&mut self.is_for_sources, false) {
+            let untimed = self.left.saturating_sub(1);
+            self.left -= untimed;
+            self.planned -= untimed;
+            self.later += untimed;
+        }
     }
 
     /// Whether another source may be polled. Reads the clock now and then.
@@ -200,19 +249,21 @@ impl Budget {
         }
         let now = clock::now();
         POOL.with(|pool| {
-            if let Some(before) = self.looked_at.filter(|_| self.is_for_sources) {
+            let before = self.looked_at.unwrap_or(now);
+            if self.is_for_sources && self.looked_at.is_some() {
                 let polls = self.planned - self.looked_after + self.inside().polls;
-                pool.note(now.saturating_duration_since(before), polls);
+                pool.note(now > before + LONG * polls.max(1), polls);
             }
-            let began = pool.began.get().or(self.looked_at).unwrap_or(now);
-            pool.began.set(Some(began));
+            let ends = pool.ends.get().unwrap_or_else(|| before + TIME);
+            pool.ends.set(Some(ends));
             self.looked_at = Some(now);
             self.looked_after = self.planned;
-            self.is_time_up = now.saturating_duration_since(began) >= TIME;
-            let polls = match (self.is_time_up, pool.timed.get()) {
+            self.is_time_up = now >= ends;
+            let is_timed = pool.timed.get() > 0 || !self.is_for_sources;
+            let polls = match (self.is_time_up, is_timed) {
                 (true, _) => 0,
-                (false, 0) => (4 * self.planned).min(self.later),
-                (false, _) => 1,
+                (false, true) => 1,
+                (false, false) => (4 * self.planned).min(MOST_UNTIMED).min(self.later),
             };
             self.left = polls;
             self.later -= polls;
@@ -243,10 +294,9 @@ impl Budget {
         self.planned - self.left
     }
 
-    /// Reserves a quarter of the budget, rounded up, for new sources, so that those in flight
-    /// cannot use it up.
+    /// Reserves a quarter of the budget for new sources, so that those in flight cannot use it up.
     pub(super) fn reserve(&mut self) -> u32 {
-        let reserved = (self.left + self.later).div_ceil(4);
+        let reserved = (self.left + self.later) / 4;
         let from_left = reserved.saturating_sub(self.later);
         self.later -= reserved - from_left;
         self.left -= from_left;
@@ -265,6 +315,11 @@ impl Budget {
         self.outcomes += 1;
     }
 
+    /// Whether nothing was spent yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.spent() == 0
+    }
+
     /// What was done in this poll by runs inside this one.
     pub(super) fn inside(&self) -> Work {
         let inside = POOL.with(|pool| pool.inside.get());
@@ -277,6 +332,11 @@ impl Budget {
             polls: self.spent(),
             outcomes: self.outcomes,
         })
+    }
+
+    /// Outcomes of this run in this poll.
+    pub(super) fn outcomes(&self) -> u32 {
+        self.outcomes
     }
 
     /// Whether this poll is part of another run's poll.

@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::Run;
-use super::budget::{Budget, POLLS, Work};
+use super::budget::{Budget, POLLS, Ticks, Work};
 use super::clock::{self, Instant};
 use super::hooks::Follow;
 use super::operation::{End, Operation};
@@ -42,6 +42,9 @@ const PART_OF_LATENESS: u32 = 16;
 /// One that began late may take as long as it was late. And one that has no budget for all the sources
 /// that were woken goes on for as long as most of those it polls have their answers.
 const LIMIT: Duration = Duration::from_millis(20);
+
+/// The exception for a late run has a limit itself.
+const MOST_LIMIT: Duration = Duration::from_millis(100);
 
 /// No grace of a late run ends for its length before it has had this many polls: they may be far apart
 /// where the thread has much else to do.
@@ -87,8 +90,12 @@ pub(super) struct Grace {
     /// When it ends although outcomes come.
     ends_for_certain: Instant,
     is_over: bool,
-    /// What the sources that are covered did in this poll, where they are runs.
+    /// What the sources that are covered did in this poll.
     covered: Work,
+    /// Whether runs inside them had outcomes, which they may have for ever.
+    has_progress_inside: bool,
+    /// When it began to wait.
+    ticks: Ticks,
 }
 
 impl Grace {
@@ -108,6 +115,8 @@ impl Grace {
             ends_for_certain: now + LIMIT,
             is_over: false,
             covered: Work::NONE,
+            has_progress_inside: false,
+            ticks: Ticks::now(),
         }
     }
 
@@ -115,14 +124,9 @@ impl Grace {
     fn late(now: Instant, covers_run: bool, lateness: Duration) -> Self {
         Self {
             patience: (lateness / PART_OF_LATENESS).clamp(PATIENCE, MOST_PATIENCE),
-            ends_for_certain: now + lateness.max(LIMIT),
+            ends_for_certain: now + lateness.clamp(LIMIT, MOST_LIMIT),
             ..Self::new(now, covers_run, Arrival::Late)
         }
-    }
-
-    /// Notes what a source did that is covered and is a run.
-    pub(super) fn note(&mut self, work: Work) {
-        self.covered = self.covered.add(work);
     }
 }
 
@@ -150,9 +154,20 @@ where
         let Some(now) = self.now else {
             return ControlFlow::Continue(());
         };
+        if self.has_panicked {
+            self.stamp(budget);
+        }
         let is_over = self.deadlines.is_over(now);
         if let Some(grace) = &mut self.grace {
-            grace.covers_run |= is_over;
+            if is_over && grace.is_over && !grace.covers_run {
+                // That of sources is over, but for stopping them. The run has one of its own.
+                self.grace = None;
+            } else {
+                grace.covers_run |= is_over;
+            }
+        }
+        if self.grace.is_some() {
+            // Another deadline does not make it longer.
         } else if is_over && self.has_panicked {
             self.begin_grace(Grace {
                 ends: now + PATIENCE,
@@ -190,6 +205,29 @@ where
             .flatten();
         let source = source.and_then(lateness);
         source.max(self.deadlines.whole().and_then(lateness))
+    }
+
+    /// Notes what a source did that is covered; if it is a run, what was done inside it, too.
+    #[cold]
+    pub(super) fn note_covered(
+        &mut self,
+        (inside, outcomes): (Work, u32),
+        budget: &Budget,
+        operation: &impl Operation<K, F, H>,
+    ) {
+        let Some(grace) = &mut self.grace else {
+            return;
+        };
+        grace.covered = grace.covered.add(Work {
+            polls: 1,
+            outcomes: budget.outcomes() - outcomes,
+        });
+        let inside = budget.inside().since(inside);
+        if Self::are_runs(operation) {
+            grace.covered = grace.covered.add(inside);
+        } else if grace.covers_run {
+            grace.has_progress_inside |= inside.outcomes > 0;
+        }
     }
 
     #[cold]
@@ -359,7 +397,7 @@ where
             return;
         }
         self.is_shuffled = true;
-        self.calm_polls = match self.left_pending(budget) {
+        self.calm_polls = match self.pending_after > 1 || budget.is_nested() {
             true => 0,
             false => self.calm_polls.saturating_add(1),
         };
@@ -473,27 +511,26 @@ where
             return Verdict::Over;
         }
         let now = clock::now();
-        let work = budget.work();
         grace.polls += 1;
         if grace.turns > 0 {
-            grace.extra += work.polls;
+            grace.extra += budget.work().polls;
         }
-        let covered = match grace.covers_run {
-            true => work,
-            false => std::mem::replace(&mut grace.covered, Work::NONE),
-        };
         grace.is_suspicious |= is_suspicious;
+        let covered = std::mem::replace(&mut grace.covered, Work::NONE);
+        let inside = std::mem::take(&mut grace.has_progress_inside);
         let is_swept = self.ready.is_swept();
+        let is_woken = self.ready.has_work();
         // A source that is a run does what it has to do in several polls.
-        let has_more = Self::are_runs(operation) && self.ready.has_work();
+        let has_more = Self::are_runs(operation) && is_woken;
         let is_productive = covered.is_productive() && (has_more || !is_swept);
+        let has_progress = covered.outcomes > 0 || inside;
         if is_productive {
             grace.ends = now + LIMIT;
             grace.ends_for_certain = grace.ends_for_certain.max(grace.ends);
-        } else if work.outcomes > 0 {
+        } else if has_progress {
             grace.ends = grace.ends_for_certain.min(now + LIMIT);
         }
-        if is_productive || work.outcomes > 0 && grace.arrival != Arrival::OnTime {
+        if is_productive || has_progress && grace.arrival != Arrival::OnTime {
             grace.waits_until = None;
             grace.turns = 0;
             grace.extra = 0;
@@ -501,22 +538,29 @@ where
         let is_late = grace.arrival == Arrival::Late;
         let least_polls = if is_late { LEAST_POLLS } else { 1 };
         // Sources that take as long as a whole poll may are not waited for.
-        let is_too_long = !is_late && budget.is_time_up() && work.polls <= 2;
+        let is_too_long = !is_late && budget.is_time_up() && budget.work().polls <= 2;
         if (now >= grace.ends || is_too_long) && grace.polls >= least_polls {
             grace.is_over = true;
             return Verdict::Over;
         }
         let is_first_sweep = is_late || grace.waits_until.is_none();
-        if !is_swept && is_first_sweep || is_productive || operation.can_flush() {
+        let goes_on = is_productive || inside && is_woken || operation.can_flush();
+        if !is_swept && is_first_sweep || goes_on {
             return Verdict::Again;
         }
+        // Polls of other runs on this thread are turns of the runtime too.
+        let ticks = Ticks::now();
         let again = now + grace.patience;
+        if grace.waits_until.is_none() {
+            grace.ticks = ticks;
+        }
         let waits_until = *grace.waits_until.get_or_insert(again);
+        let turns = ticks.since(grace.ticks);
         if is_late && grace.turns == 0 {
             if now < waits_until {
                 return Verdict::WaitUntil(waits_until);
             }
-            if now >= waits_until + LATE {
+            if now >= waits_until + LATE && turns < TURNS {
                 // The alarm was late itself, so the thread was busy again.
                 grace.waits_until = Some(again);
                 return Verdict::WaitUntil(again);
@@ -528,7 +572,7 @@ where
             Arrival::Unknown => grace.extra < POLLS,
         };
         let is_needed = is_late || grace.is_suspicious || has_more;
-        if is_waiting && is_needed && grace.turns < TURNS {
+        if is_waiting && is_needed && turns.max(grace.turns) < TURNS {
             grace.turns += 1;
             return Verdict::Again;
         }

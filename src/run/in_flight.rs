@@ -15,7 +15,7 @@ where
     pub(crate) slots: Slots<K, F>,
     /// The sources not yet started. Gone once exhausted.
     pub(crate) list: Option<I>,
-    /// Drops the rest of the list one by one. Known once the run has been polled.
+    /// Drops the rest of the list one by one.
     drain: Option<fn(&mut I, &mut Panics)>,
     /// Gone only when they were given away, before anything was in flight.
     hooks: Option<H>,
@@ -31,6 +31,19 @@ where
             list,
             drain: None,
             hooks: Some(hooks),
+        }
+    }
+
+    /// The same sources under other hooks, made of these. Nothing may be in flight yet.
+    pub(crate) fn map_hooks<N: Follow<K>>(
+        mut self,
+        hooks: impl FnOnce(H) -> N,
+    ) -> InFlight<I, K, F, N> {
+        InFlight {
+            slots: Slots::new(),
+            list: self.list.take(),
+            drain: self.drain,
+            hooks: self.hooks.take().map(hooks),
         }
     }
 
@@ -72,10 +85,25 @@ where
     I: Iterator<Item = (K, F)>,
     H: Follow<K>,
 {
-    /// Learns how to drop the rest of the list.
-    pub(crate) fn start(&mut self) {
+    /// Learns how to drop the list.
+    pub(crate) fn know_list(&mut self) {
         self.drain = Some(drain);
     }
+}
+
+/// Whether a list is that of a collection of the standard library, which makes nothing when it is asked
+/// for a source. Its name is all that is known of its type.
+fn is_collection<I>() -> bool {
+    const BATCHES: &str = "futures_aggregate::process_batch::numbered::Numbered<";
+    const COLLECTIONS: [&str; 4] = [
+        "alloc::vec::",
+        "alloc::collections::",
+        "core::array::",
+        "core::option::",
+    ];
+    let name = std::any::type_name::<I>();
+    let name = name.strip_prefix(BATCHES).unwrap_or(name);
+    std::mem::needs_drop::<I>() && COLLECTIONS.iter().any(|module| name.starts_with(module))
 }
 
 /// Drops each source that a list still has, as far as it says how many there can be.
@@ -101,9 +129,13 @@ where
             panics.drop_each(id);
         }
         if let Some(mut list) = self.list.take() {
-            // A collection that drops two sources that panic aborts the process. Where sources have
-            // panicked those left in the list may do so too: they are dropped one by one.
-            if let Some(drain) = self.drain.filter(|_| panics.is_some()) {
+            // A collection that drops two sources that panic aborts the process. So its sources are
+            // dropped one by one. So are those of any other list where sources have panicked; it makes
+            // them for it.
+            if let Some(drain) = self
+                .drain
+                .filter(|_| panics.is_some() || is_collection::<I>())
+            {
                 drain(&mut list, &mut panics);
             }
             panics.catch(|| drop(list));

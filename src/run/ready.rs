@@ -275,17 +275,26 @@ impl Ready {
             return;
         }
         self.take_woken();
+        if self.woken & !FLAGS != 0 {
+            self.start_sweep_of_woken(is_shuffled);
+        }
+    }
+
+    fn start_sweep_of_woken(&mut self, is_shuffled: bool) {
         let direct = self.woken & DIRECT_SLOTS;
         let segments = (self.woken & SEGMENTS) >> DIRECT;
         self.woken &= FLAGS;
         self.leaf = 0;
-        if !is_shuffled || (segments == 0 && direct & direct.wrapping_sub(1) == 0) {
-            self.seed = 0;
+        let is_single = segments == 0 && direct & direct.wrapping_sub(1) == 0;
+        self.seed = match is_shuffled && !is_single {
+            true => self.next_seed(),
+            false => 0,
+        };
+        if self.seed == 0 {
             self.leaf_bits = Shuffled::ordered(direct);
             self.unswept = Shuffled::ordered(segments);
             return;
         }
-        self.seed = self.next_seed();
         self.unswept = Shuffled::new(segments, hash(self.seed, MOST_SEGMENTS, 0), 32);
         if hash(self.seed, MOST_SEGMENTS, 1) & 1 == 0 || segments == 0 {
             self.leaf_bits = self.shuffled_direct(direct);
@@ -295,12 +304,16 @@ impl Ready {
     }
 
     /// A new seed, or in every second sweep the one before with all bits flipped, which reverses the
-    /// order.
+    /// order. The first sweep is in order.
     fn next_seed(&mut self) -> u64 {
-        let seed = mix(self.sweeps / 2 + 1) | 1;
-        let is_first = self.sweeps % 2 == 0;
+        let sweep = self.sweeps;
         self.sweeps += 1;
-        if is_first { seed } else { !seed }
+        let seed = mix(sweep.div_ceil(2)) | 1;
+        match sweep {
+            0 => 0,
+            _ if sweep % 2 == 1 => seed,
+            _ => !seed,
+        }
     }
 
     fn shuffled_direct(&self, direct: u64) -> Shuffled {

@@ -87,8 +87,10 @@ where
         operation: &mut impl Operation<K, F, H>,
         panics: &mut Panics,
     ) -> bool {
+        if self.unnamed > 0 || !self.in_flight.slots.is_empty() {
+            budget.leave_sources();
+        }
         let mut has_panicked = false;
-        budget.leave_sources();
         while self.unnamed > 0 || !self.in_flight.slots.is_empty() {
             if !budget.has_more() {
                 return false;

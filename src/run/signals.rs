@@ -84,10 +84,15 @@ impl<C, X> Signals<C, X> {
     }
 
     /// Drops the signals.
+    #[inline]
     pub(crate) fn clear(self: Pin<&mut Self>, panics: &mut Panics) {
         let this = self.project();
-        panics.catch(|| this.cancel.clear());
-        panics.catch(|| this.expire.clear());
+        if this.cancel.future.is_some() {
+            panics.catch(|| this.cancel.clear());
+        }
+        if this.expire.future.is_some() {
+            panics.catch(|| this.expire.clear());
+        }
     }
 }
 

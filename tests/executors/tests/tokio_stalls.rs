@@ -330,3 +330,30 @@ fn deadline_that_is_on_time_is_punctual() {
         assert!(lateness[10] < ms(5), "{flavour}: {lateness:?}");
     }
 }
+
+/// Each waits for its own alarm, and is late because the others are polled before it.
+#[test]
+fn many_runs_that_are_late_at_once_all_end() {
+    for (flavour, runtime) in flavours() {
+        for count in [30, 1000, 10_000] {
+            let started = Instant::now();
+            let runs: Vec<_> = (0..count)
+                .map(|_| {
+                    runtime.spawn(async {
+                        let hangs = std::future::pending::<Result<(), ()>>();
+                        fetch_and_aggregate([((), hangs)], ms(200)).await.is_err()
+                    })
+                })
+                .collect();
+            let all = async { tokio::time::timeout(ms(20_000), join_all(runs)).await };
+            let ended = runtime.block_on(all);
+            let ended = ended.expect("a run waits for ever");
+            assert!(ended.into_iter().all(Result::unwrap), "{flavour}, {count}");
+            assert!(
+                started.elapsed() < ms(2000),
+                "{flavour}, {count}: {:?}",
+                started.elapsed()
+            );
+        }
+    }
+}
