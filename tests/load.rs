@@ -594,3 +594,22 @@ fn run_that_is_dropped_while_it_names_sources_tells_of_none_that_was_never_start
         [(1, 1), (1, 1)]
     );
 }
+
+#[test]
+fn batch_whose_time_is_up_starts_no_more_sources() {
+    let endless = || (0..).map(|id: u32| (id, std::future::ready(Err::<(), _>("refused"))));
+    for whole in [false, true] {
+        let run = process_batch([endless(), endless()]).source_concurrency(10);
+        let run = match whole {
+            true => run.batch_timeout(NEVER).timeout(ms(50)),
+            false => run.batch_timeout(ms(50)),
+        };
+        let started = Instant::now();
+        let outcomes = Task::new(run).settle_for(ms(2000));
+        let outcomes = outcomes.unwrap_or_else(futures_aggregate::Interrupted::into_partial);
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
+        }
+        assert!(started.elapsed() < ms(300), "{:?}", started.elapsed());
+    }
+}

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use super::tree::{DIRECT, MOST_SEGMENTS, SINGLE, Segment, place, segment_start};
-use super::{Flag, MOST_SLOTS, Next, Ready};
+use super::{Flag, MOST_SLOTS, Next, Ready, Shuffled};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -311,4 +311,50 @@ fn slots_woken_while_the_task_waits_are_found_whether_one_or_more() {
             assert_eq!(sweep(&mut ready), []);
         }
     }
+}
+
+#[test]
+fn shuffled_word_has_its_bits_in_another_order() {
+    for width in [32, 64] {
+        for x in 0..2 * width {
+            let places = [0, 1, 5, 17, 30, width as usize - 1];
+            let bits = places.iter().fold(0, |bits, place| bits | 1 << place);
+            let mut shuffled = Shuffled::new(bits, x, width);
+            let order =
+                std::iter::from_fn(|| (!shuffled.is_empty()).then(|| shuffled.take_first()));
+            let mut expected = places.to_vec();
+            expected.sort_by_key(|place| *place as u32 ^ (x % width));
+            expected.dedup();
+            assert_eq!(order.collect::<Vec<_>>(), expected);
+
+            let mut shuffled = Shuffled::new(bits, x, width);
+            assert!(shuffled.take(17) && !shuffled.take(17) && !shuffled.take(2));
+            let left = std::iter::from_fn(|| (!shuffled.is_empty()).then(|| shuffled.take_first()));
+            assert_eq!(left.count(), expected.len() - 1);
+        }
+    }
+}
+
+#[test]
+fn shuffled_sweeps_find_every_slot_once() {
+    const SLOTS: usize = 5000;
+    let (mut ready, wakers, task) = tree(SLOTS);
+    let mut orders = Vec::new();
+    for _ in 0..6 {
+        wakers.iter().for_each(Waker::wake_by_ref);
+        ready.begin_poll();
+        ready.start_sweep(true);
+        let order: Vec<_> = std::iter::from_fn(|| ready.next()).collect();
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.into_iter().eq(0..SLOTS));
+        orders.push(order);
+        end_poll(&mut ready, &task.clone().into());
+    }
+    assert!(orders[0].is_sorted());
+    for pair in orders[1..].chunks_exact(2) {
+        assert!(!pair[0].is_sorted());
+        assert!(pair[0].iter().rev().eq(&pair[1]), "the reverse");
+    }
+    assert_ne!(orders[1], orders[3]);
 }
