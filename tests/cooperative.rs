@@ -213,10 +213,10 @@ fn sources_behind_a_limit_answer_beside_a_busy_one() {
 
 #[test]
 fn signals_have_the_budget_before_the_sources() {
-    for busy in [1, 20] {
+    for (busy, restless) in [(1, 0), (1, 1), (20, 0), (20, 1)] {
         for reason in [Reason::Cancelled, Reason::TimedOut] {
             let worker = Worker::default();
-            let run = fetch_and_aggregate(mix(&worker, busy, 1, 0, 0), NEVER);
+            let run = fetch_and_aggregate(mix(&worker, busy, restless, 0, 0), NEVER);
             let signal = worker.signal_at(1000);
             let mut task: Task<Pin<Box<dyn Future<Output = _>>>> = Task::new(match reason {
                 Reason::Cancelled => Box::pin(run.cancel_on(signal)),

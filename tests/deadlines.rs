@@ -306,3 +306,43 @@ fn deadlines_that_pass_while_their_timers_are_made_stop_nobody_else() {
     }
     deadline_wakes_a_run_whose_sources_are_never_woken();
 }
+
+#[test]
+fn run_that_is_polled_late_starts_no_more_sources() {
+    let (handles, list) = sources(3);
+    let mut task = Task::new(fetch_and_aggregate(list, SHORT).concurrency(1));
+    let started = Instant::now();
+    assert!(task.poll().is_pending());
+    while started.elapsed() < 2 * SHORT {
+        std::hint::spin_loop();
+    }
+    handles[0].answer(Ok(1));
+    let partial = task.wait().unwrap_err().partial;
+    assert_eq!(partial.results, [(0, 1)]);
+    assert_eq!(partial.unfinished, [1, 2]);
+    assert_eq!(common::polls(&handles), [2, 0, 0]);
+}
+
+/// An answer that comes while a late run waits counts, as one that lay in a socket would.
+#[test]
+fn run_that_is_polled_late_waits_for_answers() {
+    for source_timeout in [false, true] {
+        let (handles, list) = sources(2);
+        let run = match source_timeout {
+            false => fetch_and_aggregate(list, SHORT),
+            true => fetch_and_aggregate(list, NEVER).source_timeout(SHORT),
+        };
+        let mut task = Task::new(run);
+        let started = Instant::now();
+        assert!(task.poll().is_pending());
+        while started.elapsed() < 2 * SHORT {
+            std::hint::spin_loop();
+        }
+        assert!(task.poll().is_pending());
+        handles[0].answer(Ok(1));
+        let aggregate = task
+            .wait()
+            .unwrap_or_else(|interrupted| interrupted.partial);
+        assert_eq!(aggregate.results, [(0, 1)]);
+    }
+}

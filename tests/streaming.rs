@@ -205,3 +205,35 @@ fn receiver_that_leaves_after_the_deadline_does_not_change_the_reason() {
     let told = streamed.delivered + streamed.undelivered.len() + streamed.unfinished.len();
     assert_eq!((told, alive(&handles)), (600, 0));
 }
+
+#[test]
+fn outcomes_of_new_sources_do_not_overtake_those_in_line() {
+    let list = (0..3_000).map(|id| (id, ready(Ok(id))));
+    let (sender, receiver) = async_channel::bounded(400);
+    let mut task = Task::new(stream_results(list, sender).concurrency(1_000));
+    let mut received = Vec::new();
+    while task.settle().is_pending() {
+        received.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+    }
+    received.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+    assert!(received.into_iter().eq((0..3_000).map(|id| (id, Ok(id)))));
+}
+
+#[test]
+fn outcomes_in_line_are_delivered_after_the_deadline_as_far_as_there_is_room() {
+    let (_handle, hangs) = source();
+    let (deadline, timer) = source();
+    let mut list: Vec<_> = (0..1_600).map(|id| (id, ready(Ok(id)))).collect();
+    list.push((1_600, hangs));
+    let (sender, receiver) = async_channel::bounded(1_000);
+    let mut task = Task::new(stream_results(list, sender).expire_on(timer));
+    assert!(task.settle().is_pending());
+    assert_eq!(
+        std::iter::from_fn(|| receiver.try_recv().ok()).count(),
+        1_000
+    );
+    deadline.answer(Ok(0));
+    let streamed = task.finish().unwrap_err().partial;
+    assert_eq!((streamed.delivered, receiver.len()), (1_600, 600));
+    assert_eq!(streamed.unfinished, [1_600]);
+}

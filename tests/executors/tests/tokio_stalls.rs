@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
+
+/// Only one test at a time keeps the processor busy, so that it stalls nothing but its own threads.
+static PROCESSOR: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const LIMITS: [Limit; 4] = [Limit::Run, Limit::Batch, Limit::Source, Limit::Timer];
 
@@ -132,6 +139,7 @@ fn readers(count: u32, sent: Sent) -> Vec<Source> {
 
 #[test]
 fn answers_that_arrived_in_time_are_results_however_many_they_are() {
+    let _alone = alone();
     for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
         for limit in LIMITS {
             for (operation, run) in runs(limit) {
@@ -149,6 +157,7 @@ fn answers_that_arrived_in_time_are_results_however_many_they_are() {
 
 #[test]
 fn sources_with_many_messages_to_read_are_results() {
+    let _alone = alone();
     for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
         for limit in LIMITS {
             for (operation, run) in runs(limit) {
@@ -222,6 +231,7 @@ fn while_reactor_stands_still<R: Send + 'static>(
 
 #[test]
 fn answers_in_the_sockets_of_a_runtime_that_stood_still_are_results() {
+    let _alone = alone();
     for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
         for limit in LIMITS {
             for (operation, run) in runs(limit) {
@@ -240,6 +250,7 @@ fn answers_in_the_sockets_of_a_runtime_that_stood_still_are_results() {
 
 #[test]
 fn run_that_is_polled_late_ends_soon_if_no_answer_comes() {
+    let _alone = alone();
     for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
         for limit in [Limit::Run, Limit::Source] {
             let run = async move {
@@ -277,6 +288,7 @@ fn process_to_be_stopped() {
 
 #[test]
 fn answers_in_the_sockets_of_a_process_that_was_stopped_are_results() {
+    let _alone = alone();
     let address = server();
     for limit in ["run", "source"] {
         let mut process = Command::new(std::env::current_exe().unwrap())
@@ -314,6 +326,7 @@ fn answers_in_the_sockets_of_a_process_that_was_stopped_are_results() {
 
 #[test]
 fn deadline_that_is_on_time_is_punctual() {
+    let _alone = alone();
     for (flavour, runtime) in flavours() {
         let mut lateness: Vec<_> = (0..20)
             .map(|_| {
@@ -334,6 +347,7 @@ fn deadline_that_is_on_time_is_punctual() {
 /// Each waits for its own alarm, and is late because the others are polled before it.
 #[test]
 fn many_runs_that_are_late_at_once_all_end() {
+    let _alone = alone();
     for (flavour, runtime) in flavours() {
         for count in [30, 1000, 10_000] {
             let started = Instant::now();
