@@ -107,16 +107,16 @@ impl Work {
 
     pub(super) fn add(self, other: Self) -> Self {
         Self {
-            polls: self.polls + other.polls,
-            outcomes: self.outcomes + other.outcomes,
+            polls: self.polls.saturating_add(other.polls),
+            outcomes: self.outcomes.saturating_add(other.outcomes),
         }
     }
 
     /// What was done since an earlier look at the same work.
     pub(super) fn since(self, earlier: Self) -> Self {
         Self {
-            polls: self.polls - earlier.polls,
-            outcomes: self.outcomes - earlier.outcomes,
+            polls: self.polls.saturating_sub(earlier.polls),
+            outcomes: self.outcomes.saturating_sub(earlier.outcomes),
         }
     }
 
