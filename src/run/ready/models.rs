@@ -310,10 +310,10 @@ fn waker_that_was_lent_wakes_the_slot_it_was_lent_to() {
         // The source of slot 1 hands its waker to a thread, and answers.
         let source = Source::with(1, ready.lend(1).clone());
         let threads = in_threads(&[source.clone()]);
-        let source = Source {
-            waker: Waker::noop().clone(),
-            ..source
-        };
+        let Source { slot, waker, value } = source;
+        drop(waker);
+        let waker = Waker::noop().clone();
+        let source = Source { slot, waker, value };
         // The waker may be free by now, and may be not.
         let _ = ready.lend(2);
         let task = task();

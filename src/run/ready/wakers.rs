@@ -40,8 +40,8 @@ impl Spare {
     /// Whether anybody has kept the waker, beside the two handles here.
     #[inline]
     pub(super) fn is_kept(&self) -> bool {
-        let kept = Arc::strong_count(&self.slot) > 2;
         self.slot.users.count();
+        let kept = Arc::strong_count(&self.slot) > 2;
         // Acquire: pairs with the Release by which others have dropped their clones, so that what
         // they did with them was done before.
         fence(Ordering::Acquire);
