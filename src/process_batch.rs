@@ -126,7 +126,7 @@ pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregat
 ///
 /// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate), for the deadlines of all batches, of
 /// each batch, and of sources: an answer that arrived in time counts. A batch whose time is up starts no
-/// more sources. All batches share the budget of a poll. Of what is left, each takes half, and 16 polls
+/// more sources. All batches share the budget of a poll. Of what is left, each takes half, and 32 polls
 /// of sources at least as long as there are any; a batch that got none comes first in the next poll.
 ///
 /// A batch whose iterator panics when it is made keeps its position in the outcomes, with

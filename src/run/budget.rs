@@ -18,19 +18,19 @@ use super::clock::{self, Instant};
 pub(super) const POLLS: u32 = 128;
 
 /// The least share of a pool that a run takes.
-const SHARE: u32 = 16;
+const SHARE: u32 = 32;
 
 /// How long a poll may take. A poll that is over it ends after the source that is being polled.
 const TIME: Duration = Duration::from_millis(1);
 
 /// After how many source polls the clock is read first, in a run with deadlines and in one without.
-const FIRST_LOOK: [u32; 2] = [8, 16];
+const FIRST_LOOK: [u32; 2] = [8, 32];
 
 /// Source polls that take longer than this on average are timed one by one.
 const LONG: Duration = Duration::from_micros(20);
 
 /// No more source polls than this are made without a look at the clock.
-const MOST_UNTIMED: u32 = 32;
+const MOST_UNTIMED: u32 = 96;
 
 /// How many short source polls in a row it takes to trust a thread to have short ones.
 const TRUST: u32 = 128;
