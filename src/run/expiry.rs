@@ -537,8 +537,10 @@ where
         }
         let is_late = grace.arrival == Arrival::Late;
         let least_polls = if is_late { LEAST_POLLS } else { 1 };
-        // Sources that take as long as a whole poll may are not waited for.
-        let is_too_long = !is_late && budget.is_time_up() && budget.work().polls <= 2;
+        // Sources that take as long as a whole poll may are not waited for, once one was polled after
+        // the deadline.
+        let was_long = grace.polls > 1 && budget.is_time_up() && budget.work().polls <= 2;
+        let is_too_long = was_long && !is_late && !has_progress;
         if (now >= grace.ends || is_too_long) && grace.polls >= least_polls {
             grace.is_over = true;
             return Verdict::Over;
