@@ -297,12 +297,13 @@ fn results_beat_the_timeout_of_a_batch_that_one_poll_cannot_reach() {
 #[test]
 fn list_that_ends_with_the_budget_needs_no_other_poll_to_be_complete() {
     for len in ALL_OF_ONE_POLL - 1..ALL_OF_ONE_POLL + 1 {
-        let list = (0..len).map(|id| (id, ready(Ok(0))));
-        let mut task = Task::new(fetch_and_aggregate(list, Duration::ZERO));
-        let Poll::Ready(Ok(aggregate)) = task.poll() else {
-            panic!("every source has answered");
+        let is_complete = |_| {
+            let list = (0..len).map(|id| (id, ready(Ok(0))));
+            let poll = Task::new(fetch_and_aggregate(list, Duration::ZERO)).poll();
+            matches!(poll, Poll::Ready(Ok(aggregate)) if aggregate.results.len() == len)
         };
-        assert_eq!(aggregate.results.len(), len);
+        // Where the thread is stopped in a poll, its time may be up before.
+        assert!((0..100).any(is_complete), "{len}");
     }
 }
 
@@ -331,25 +332,30 @@ fn outcomes_in_line_are_delivered_over_several_polls() {
     assert_eq!(task.finish().unwrap().delivered, MANY);
 }
 
+/// A poll ends early if its time is up, as when the thread is stopped in it. So this is tried until it
+/// is not.
 #[test]
 fn source_that_panics_in_a_sweep_costs_no_more_than_its_own_poll() {
-    let (handle, first) = source();
-    let started = Arc::new(AtomicUsize::new(0));
-    let counted = started.clone();
-    let rest = (1..).map(move |id| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        (id, ready(Ok(0)))
-    });
-    let run = fetch_and_aggregate(std::iter::once((0, first)).chain(rest), NEVER).catch_panics();
-    let mut task = Task::new(run);
-    assert!(task.poll().is_pending());
-    let before = started.load(Ordering::Relaxed);
-    // Without its message, which takes more time than a poll has.
-    handle.on_poll(|_| std::panic::resume_unwind(Box::new("in a sweep")));
-    handle.wake();
-    assert!(task.poll().is_pending());
-    assert!(!handle.is_alive());
-    assert_eq!(started.load(Ordering::Relaxed) - before, before);
+    let starts_as_many_again = |_| {
+        let (handle, first) = source();
+        let started = Arc::new(AtomicUsize::new(0));
+        let counted = started.clone();
+        let rest = (1..).map(move |id| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            (id, ready(Ok(0)))
+        });
+        let list = std::iter::once((0, first)).chain(rest);
+        let mut task = Task::new(fetch_and_aggregate(list, NEVER).catch_panics());
+        assert!(task.poll().is_pending());
+        let before = started.load(Ordering::Relaxed);
+        // Without its message, which takes more time than a poll has.
+        handle.on_poll(|_| std::panic::resume_unwind(Box::new("in a sweep")));
+        handle.wake();
+        assert!(task.poll().is_pending());
+        assert!(!handle.is_alive());
+        started.load(Ordering::Relaxed) - before == before
+    };
+    assert!((0..100).any(starts_as_many_again));
 }
 
 #[test]

@@ -71,21 +71,6 @@ impl<F: Future> Task<F> {
         panic!("the task wakes itself for ever");
     }
 
-    /// Polls for as long as the task is woken, until the future is done, for so long at the most.
-    pub fn settle_for(&mut self, limit: std::time::Duration) -> F::Output {
-        let started = std::time::Instant::now();
-        loop {
-            if let Poll::Ready(output) = self.poll() {
-                return output;
-            }
-            assert!(
-                self.is_woken(),
-                "the future waits, and nothing would wake it"
-            );
-            assert!(started.elapsed() < limit, "still running after {limit:?}");
-        }
-    }
-
     /// Settles, and expects the future to be done.
     pub fn finish(&mut self) -> F::Output {
         match self.settle() {
@@ -96,13 +81,20 @@ impl<F: Future> Task<F> {
 
     /// Polls whenever the task is woken, also by other threads, until the future is done.
     pub fn wait(&mut self) -> F::Output {
+        self.wait_for(std::time::Duration::from_secs(60))
+    }
+
+    /// The same, for so long at the most.
+    #[track_caller]
+    pub fn wait_for(&mut self, limit: std::time::Duration) -> F::Output {
         let started = std::time::Instant::now();
         loop {
             if let Poll::Ready(output) = self.poll() {
                 return output;
             }
+            assert!(started.elapsed() < limit, "still running after {limit:?}");
             while !self.is_woken() {
-                assert!(started.elapsed().as_secs() < 60, "nothing wakes the future");
+                assert!(started.elapsed() < limit, "nothing wakes the future");
                 std::thread::yield_now();
             }
         }

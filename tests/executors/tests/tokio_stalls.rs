@@ -262,7 +262,7 @@ fn run_that_is_polled_late_ends_soon_if_no_answer_comes() {
             };
             let elapsed = while_threads_are_busy(&runtime, threads, run);
             assert!(
-                elapsed < ms(300),
+                elapsed < ms(600),
                 "{limit:?}, {threads} threads: {elapsed:?}"
             );
         }
@@ -340,7 +340,7 @@ fn deadline_that_is_on_time_is_punctual() {
             })
             .collect();
         lateness.sort_unstable();
-        assert!(lateness[10] < ms(5), "{flavour}: {lateness:?}");
+        assert!(lateness[10] < ms(20), "{flavour}: {lateness:?}");
     }
 }
 
@@ -364,7 +364,7 @@ fn many_runs_that_are_late_at_once_all_end() {
             let ended = ended.expect("a run waits for ever");
             assert!(ended.into_iter().all(Result::unwrap), "{flavour}, {count}");
             assert!(
-                started.elapsed() < ms(2000),
+                started.elapsed() < ms(5000),
                 "{flavour}, {count}: {:?}",
                 started.elapsed()
             );
