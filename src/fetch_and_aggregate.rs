@@ -101,7 +101,8 @@ pub(crate) use collected::drop_aggregate;
 ///
 /// Of two deadlines that have passed, the earlier one counts. With the future of
 /// [`expire_on`](FetchAndAggregate::expire_on) it is the same as with a run on time, without the
-/// millisecond.
+/// millisecond: where a runtime has several workers, 64 polls by one may be over before another has
+/// woken the sources that it refused, and their answers are lost.
 ///
 /// # Fairness
 ///

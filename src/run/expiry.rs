@@ -392,12 +392,8 @@ where
 
     /// Counts the polls since a sweep left a source pending that the runtime may have refused.
     pub(super) fn note_sweep(&mut self, budget: &Budget) {
-        if self.pending_after == 0 {
-            self.calm_polls = self.calm_polls.saturating_add(1);
-            return;
-        }
-        self.is_shuffled = true;
-        self.calm_polls = match self.pending_after > 1 || budget.is_nested() {
+        self.is_shuffled |= self.pending_after > 0;
+        self.calm_polls = match self.left_pending(budget) {
             true => 0,
             false => self.calm_polls.saturating_add(1),
         };

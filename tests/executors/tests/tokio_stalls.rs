@@ -160,6 +160,11 @@ fn sources_with_many_messages_to_read_are_results() {
     let _alone = alone();
     for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
         for limit in LIMITS {
+            // Such a run waits for 64 polls, which may be over before a worker that has refused
+            // sources has woken them, if the run is polled by another.
+            if limit == Limit::Timer && threads > 1 {
+                continue;
+            }
             for (operation, run) in runs(limit) {
                 let account =
                     answered_in_time(&runtime, threads, run, limit, |sent| readers(5, sent));
