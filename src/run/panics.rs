@@ -73,6 +73,13 @@ impl Panics {
     }
 }
 
+/// Takes a step of a destructor: a panic in it never meets another one.
+pub(super) fn contain(step: impl FnOnce()) {
+    let mut panics = Panics::default();
+    panics.catch(step);
+    panics.resume();
+}
+
 #[cold]
 fn resume(payload: Box<dyn Any + Send>) {
     if std::thread::panicking() {
@@ -124,9 +131,7 @@ impl<T> Contained<T> {
 impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
         if std::mem::needs_drop::<T>() {
-            let mut panics = Panics::default();
-            panics.catch(|| drop(self.value.take()));
-            panics.resume();
+            contain(|| drop(self.value.take()));
         }
     }
 }

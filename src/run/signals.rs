@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::panics::Panics;
+use super::panics::{Panics, contain};
 use super::ready::{Flag, Ready};
 
 /// A signal that never comes: what stands where neither `cancel_on` nor `expire_on` was called.
@@ -157,9 +157,7 @@ pin_project! {
 
     impl<S> PinnedDrop for Watch<S> {
         fn drop(this: Pin<&mut Self>) {
-            let mut panics = Panics::default();
-            panics.catch(|| this.project().future.set(None));
-            panics.resume();
+            contain(|| this.project().future.set(None));
         }
     }
 }
@@ -315,9 +313,7 @@ pin_project! {
 
     impl<S> PinnedDrop for Last<S> {
         fn drop(this: Pin<&mut Self>) {
-            let mut panics = Panics::default();
-            panics.catch(|| this.project().future.set(None));
-            panics.resume();
+            contain(|| this.project().future.set(None));
         }
     }
 }
