@@ -82,8 +82,6 @@ where
     pending_after: u32,
     /// Polls since a sweep left a source pending that the runtime may have refused.
     calm_polls: u32,
-    /// What is reserved of the budget for new sources while a sweep goes on.
-    reserved: u32,
     /// Whether sweeps are shuffled: from the first one on that left a source pending.
     is_shuffled: bool,
     /// The time between a deadline and its consequences.
@@ -154,7 +152,6 @@ where
             has_started: false,
             pending_after: 0,
             calm_polls: u32::MAX,
-            reserved: 0,
             is_shuffled: false,
             grace: None,
             settled: None,
@@ -347,7 +344,7 @@ where
                     return self.finish(end, cx, budget, operation, panics);
                 }
                 Err(payload) => {
-                    budget.release(std::mem::take(&mut self.reserved));
+                    budget.release();
                     let message = panics::message(&*payload);
                     let mut panics = Panics::default();
                     let was_source = self.recover(operation, message, &mut panics);
@@ -513,10 +510,10 @@ where
     ) -> ControlFlow<End> {
         // Sources that wake themselves for ever must not keep others from being started.
         if self.can_admit(operation) {
-            self.reserved = budget.reserve();
+            budget.reserve();
         }
         self.go_on_sweeping(budget, operation)?;
-        budget.release(std::mem::take(&mut self.reserved));
+        budget.release();
         self.note_sweep(budget);
         ControlFlow::Continue(())
     }

@@ -173,6 +173,8 @@ pub struct Budget {
     /// What the clock said then.
     looked_at: Option<Instant>,
     is_time_up: bool,
+    /// Source polls that are kept for new sources.
+    reserved: u32,
     /// Whether what is spent tells how long source polls take.
     is_for_sources: bool,
     /// Outcomes of this run.
@@ -204,6 +206,7 @@ impl Budget {
                 looked_after: 0,
                 looked_at: now,
                 is_time_up: false,
+                reserved: 0,
                 is_for_sources: true,
                 outcomes: 0,
                 before: (!is_outermost).then(|| pool.inside.get()),
@@ -295,18 +298,18 @@ impl Budget {
     }
 
     /// Reserves a quarter of the budget for new sources, so that those in flight cannot use it up.
-    pub(super) fn reserve(&mut self) -> u32 {
+    pub(super) fn reserve(&mut self) {
         let reserved = (self.left + self.later) / 4;
         let from_left = reserved.saturating_sub(self.later);
         self.later -= reserved - from_left;
         self.left -= from_left;
         self.planned -= from_left;
-        reserved
+        self.reserved = reserved;
     }
 
-    /// Gives back what was reserved.
-    pub(super) fn release(&mut self, reserved: u32) {
-        self.later += reserved;
+    /// Gives back what was reserved, if anything was.
+    pub(super) fn release(&mut self) {
+        self.later += std::mem::take(&mut self.reserved);
     }
 
     /// Counts an outcome.
@@ -328,10 +331,15 @@ impl Budget {
 
     /// What was done in this poll, by runs inside this one too.
     pub(super) fn work(&self) -> Work {
-        self.inside().add(Work {
+        self.inside().add(self.own())
+    }
+
+    /// What was done in this poll, but for runs inside this one.
+    fn own(&self) -> Work {
+        Work {
             polls: self.spent(),
             outcomes: self.outcomes,
-        })
+        }
     }
 
     /// Outcomes of this run in this poll.
@@ -353,11 +361,7 @@ impl Drop for Budget {
                 pool.is_open.set(false);
                 return;
             }
-            let own = Work {
-                polls: self.spent(),
-                outcomes: self.outcomes,
-            };
-            pool.inside.set(pool.inside.get().add(own));
+            pool.inside.set(pool.inside.get().add(self.own()));
             // One source poll may have been granted beyond what was there.
             let left = pool.left.get() + self.left + self.later;
             pool.left.set(left.min(POLLS));
