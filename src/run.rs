@@ -233,12 +233,7 @@ where
     where
         N: Follow<K>,
     {
-        self.check_is_new();
-        Run {
-            concurrency: self.concurrency,
-            catches_panics: self.catches_panics,
-            ..Run::with(self.in_flight.map(sources, hooks), self.deadlines)
-        }
+        self.map_in_flight(|in_flight| in_flight.map(sources, hooks))
     }
 
     /// Changes the hooks.
@@ -248,11 +243,20 @@ where
     /// If the run has been polled.
     #[track_caller]
     pub(crate) fn map_hooks<N: Follow<K>>(self, hooks: impl FnOnce(H) -> N) -> Run<I, K, F, N> {
+        self.map_in_flight(|in_flight| in_flight.map_hooks(hooks))
+    }
+
+    /// The same run of other sources or hooks, made of these.
+    #[track_caller]
+    fn map_in_flight<J, G, N: Follow<K>>(
+        self,
+        map: impl FnOnce(InFlight<I, K, F, H>) -> InFlight<J, K, G, N>,
+    ) -> Run<J, K, G, N> {
         self.check_is_new();
         Run {
             concurrency: self.concurrency,
             catches_panics: self.catches_panics,
-            ..Run::with(self.in_flight.map_hooks(hooks), self.deadlines)
+            ..Run::with(map(self.in_flight), self.deadlines)
         }
     }
 

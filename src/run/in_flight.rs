@@ -36,15 +36,13 @@ where
 
     /// The same sources under other hooks, made of these. Nothing may be in flight yet.
     pub(crate) fn map_hooks<N: Follow<K>>(
-        mut self,
+        self,
         hooks: impl FnOnce(H) -> N,
     ) -> InFlight<I, K, F, N> {
-        InFlight {
-            slots: Slots::new(),
-            list: self.list.take(),
-            drain: self.drain,
-            hooks: self.hooks.take().map(hooks),
-        }
+        let drain = self.drain;
+        let mut mapped = self.map(std::convert::identity, hooks);
+        mapped.drain = drain;
+        mapped
     }
 
     pub(crate) fn hooks(&mut self) -> &mut H {
