@@ -54,6 +54,9 @@ const LEAST_POLLS: u32 = 3;
 /// and timers after every 61 polls of its tasks, if it never idles.
 const TURNS: u32 = 64;
 
+/// No wait takes more polls than this, even if the clock stands still, as it may in tests.
+const MOST_TURNS: u32 = 2048;
+
 /// Whether a run is polled in time to see a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arrival {
@@ -564,13 +567,18 @@ where
                 return Verdict::WaitUntil(again);
             }
         }
+        let has_time = now < waits_until;
+        let has_turns = turns.max(grace.turns) < TURNS;
+        let is_cheap = grace.extra < POLLS;
         let is_waiting = match grace.arrival {
-            Arrival::Late => true,
-            Arrival::OnTime => now < waits_until && grace.extra < POLLS,
-            Arrival::Unknown => grace.extra < POLLS,
+            Arrival::Late => has_turns,
+            Arrival::OnTime => has_time && has_turns && is_cheap,
+            // A worker of the runtime that has refused a source wakes it when it comes to it, while
+            // another polls the run.
+            Arrival::Unknown => has_time && grace.turns < MOST_TURNS || has_turns && is_cheap,
         };
         let is_needed = is_late || grace.is_suspicious || has_more;
-        if is_waiting && is_needed && turns.max(grace.turns) < TURNS {
+        if is_waiting && is_needed {
             grace.turns += 1;
             return Verdict::Again;
         }

@@ -22,7 +22,7 @@ use crate::run::clock;
 const LATE: Ticks = 10;
 
 /// More than a run that is on time polls before it draws the consequences of a deadline.
-const MOST_POLLS_OF_A_GRACE: usize = 200;
+const MOST_POLLS_OF_A_GRACE: usize = 3000;
 
 /// A batch may start so many sources in one poll.
 const MOST_IN_ONE_POLL_OF_A_BATCH: usize = 60;
