@@ -255,9 +255,8 @@ fn answers_that_are_there_beat_the_deadline_however_many_they_are() {
 }
 
 /// Each source has as many operations to do as one poll of the task allows.
-#[test]
-fn sources_with_much_to_read_beat_the_deadline() {
-    let worker = Worker::default();
+/// Sources that have a hundred messages each to read from tick 300 on.
+fn readers(worker: &Worker) -> Vec<Source> {
     let reader = |id| -> Source {
         let (worker, mut left) = (worker.clone(), 100);
         let mut waits = worker.answers_at(id, 300).1;
@@ -276,13 +275,34 @@ fn sources_with_much_to_read_beat_the_deadline() {
         };
         (id, Box::pin(source))
     };
-    let list: Vec<_> = (0..5).map(reader).collect();
-    let run = fetch_and_aggregate(list, NEVER).expire_on(worker.signal_at(301));
+    (0..5).map(reader).collect()
+}
+
+/// Drives a run with much to read to its end, whose worker does nothing else until after its deadline.
+fn drive_late<F: Future>(worker: &Worker, run: F) -> F::Output {
     let mut task = Task::new(run);
     assert!(worker.drive(&mut task, 250).is_none());
     worker.0.ticks.set(310);
-    let aggregate = worker.drive(&mut task, 5000).unwrap();
+    worker.drive(&mut task, 10_000).expect("it ends")
+}
+
+#[test]
+fn sources_with_much_to_read_beat_the_deadline() {
+    let worker = Worker::default();
+    let run = fetch_and_aggregate(readers(&worker), NEVER).expire_on(worker.signal_at(301));
+    let aggregate = drive_late(&worker, run);
     assert_eq!(aggregate.map(|aggregate| aggregate.results.len()), Ok(5));
+}
+
+#[test]
+fn sources_of_a_batch_with_much_to_read_beat_the_deadline() {
+    let worker = Worker::default();
+    let run = process_batch([readers(&worker)]).batch_timeout(NEVER);
+    let outcomes = drive_late(&worker, run.expire_on(worker.signal_at(301))).unwrap();
+    let came = outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap().results.len());
+    assert_eq!(came.collect::<Vec<_>>(), [5]);
 }
 
 #[test]

@@ -588,3 +588,6 @@ where
         Verdict::Over
     }
 }
+
+#[cfg(test)]
+mod tests;
