@@ -101,8 +101,8 @@ pub(crate) use collected::drop_aggregate;
 ///
 /// Of two deadlines that have passed, the earlier one counts. With the future of
 /// [`expire_on`](FetchAndAggregate::expire_on) it is the same as with a run on time, except that a run
-/// whose sources may have been refused waits for a millisecond *and* 64 polls: the future does not say
-/// when it was due.
+/// whose sources may have been refused waits for a millisecond *and* 64 polls, or for 128 polls of
+/// sources: the future does not say when it was due.
 ///
 /// A run on time does not wait for the sockets. If one worker of a runtime is busy, the others may all
 /// sleep without looking at them, and are woken by the deadline: answers that are still in the sockets

@@ -575,7 +575,7 @@ where
             Arrival::OnTime => has_time && has_turns && is_cheap,
             // A worker of the runtime that has refused a source wakes it when it comes to it, while
             // another polls the run.
-            Arrival::Unknown => has_time && grace.turns < MOST_TURNS || has_turns && is_cheap,
+            Arrival::Unknown => (has_time && grace.turns < MOST_TURNS || has_turns) && is_cheap,
         };
         let is_needed = is_late || grace.is_suspicious || has_more;
         if is_waiting && is_needed {
