@@ -53,6 +53,9 @@ pub struct Aggregate<K, T, E> {
     /// The sources that had not answered when the run ended: first those in flight, in the order
     /// in which they were started, then those never started, in the order of the list.
     pub unfinished: Vec<K>,
+    /// Whether the run ended before it reached the end of its sources, so that some may be named
+    /// nowhere: those that are still in a stream, and those of a list that does not know its length.
+    pub unseen: bool,
 }
 
 impl<K, T, E> Aggregate<K, T, E> {
@@ -105,6 +108,7 @@ impl<K, T, E> Default for Aggregate<K, T, E> {
             results: Vec::new(),
             errors: Vec::new(),
             unfinished: Vec::new(),
+            unseen: false,
         }
     }
 }

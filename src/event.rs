@@ -1,13 +1,15 @@
 //! What an observer is told.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::{Reason, SourceError};
 
-/// What an `observe` closure is told of a source, during the poll that noticed it.
+/// What an observer is told of a source, in the poll that notices it.
 ///
-/// Every source that is started is told of twice: when it is started, and when it is over, which
-/// is either `Finished` or `Unfinished`. A source that is never started is not told of.
+/// Each source that starts produces exactly two events: `Started`, and then either `Finished` or
+/// `Unfinished`. A source that is named without having started produces one: `NotStarted`. An
+/// operation that is dropped does not name its sources, so they produce no `NotStarted`.
 ///
 /// # Examples
 ///
@@ -22,10 +24,10 @@ use crate::{Reason, SourceError};
 /// let aggregate = fetch_and_aggregate(sources, Duration::MAX)
 ///     .observe(|event| {
 ///         log.push(match event {
-///             Event::Started { id } => format!("{id} started"),
-///             Event::Finished { id, result: Ok(value) } => format!("{id} came to {value}"),
-///             Event::Finished { id, result: Err(error) } => format!("{id} failed: {error}"),
-///             Event::Unfinished { id, reason } => format!("{id} was stopped: {reason}"),
+///             Event::Started { id, .. } => format!("{id} started"),
+///             Event::Finished { id, result: Ok(value), .. } => format!("{id} came to {value}"),
+///             Event::Finished { id, result: Err(error), .. } => format!("{id} failed: {error}"),
+///             Event::Unfinished { id, reason, .. } => format!("{id} was stopped: {reason}"),
 ///             _ => unreachable!("no more events in this version"),
 ///         });
 ///     })
@@ -37,22 +39,37 @@ use crate::{Reason, SourceError};
 #[non_exhaustive]
 pub enum Event<'a, K, T, E> {
     /// The source is about to be polled for the first time.
+    #[non_exhaustive]
     Started {
-        /// Whose event it is.
+        /// The source.
         id: &'a K,
     },
     /// The source has an outcome, and is gone.
+    #[non_exhaustive]
     Finished {
-        /// Whose event it is.
+        /// The source.
         id: &'a K,
         /// Its value, or why there is none.
         result: Result<&'a T, &'a SourceError<E>>,
+        /// The time since the source started.
+        elapsed: Duration,
     },
-    /// The source was stopped before it had an outcome, and is gone.
+    /// The source was dropped before it had an outcome.
+    #[non_exhaustive]
     Unfinished {
-        /// Whose event it is.
+        /// The source.
         id: &'a K,
         /// What ended the run: [`Reason::Cancelled`] if it was dropped.
+        reason: Reason,
+        /// The time since the source started.
+        elapsed: Duration,
+    },
+    /// The source had not started when the run ended.
+    #[non_exhaustive]
+    NotStarted {
+        /// The source.
+        id: &'a K,
+        /// What ended the run.
         reason: Reason,
     },
 }
@@ -63,14 +80,23 @@ impl<'a, K, T, E> Event<'a, K, T, E> {
     /// # Examples
     ///
     /// ```
-    /// use futures_aggregate::Event;
+    /// use std::time::Duration;
+    /// use futures::future::ready;
+    /// use futures_aggregate::fetch_and_aggregate;
     ///
-    /// let event: Event<'_, _, (), ()> = Event::Started { id: &"a.example" };
-    /// assert_eq!(*event.id(), "a.example");
+    /// # futures::executor::block_on(async {
+    /// let mut seen = Vec::new();
+    /// let run = fetch_and_aggregate([("a.example", ready(Ok::<_, ()>(1)))], Duration::MAX);
+    /// run.observe(|event| seen.push(*event.id())).await.unwrap();
+    /// assert_eq!(seen, ["a.example", "a.example"]);     // it started, and it finished
+    /// # });
     /// ```
     pub fn id(&self) -> &'a K {
         match self {
-            Self::Started { id } | Self::Finished { id, .. } | Self::Unfinished { id, .. } => id,
+            Self::Started { id }
+            | Self::Finished { id, .. }
+            | Self::Unfinished { id, .. }
+            | Self::NotStarted { id, .. } => id,
         }
     }
 }
@@ -87,13 +113,28 @@ impl<K: fmt::Debug, T, E> fmt::Debug for Event<'_, K, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { id } => f.debug_struct("Started").field("id", id).finish(),
-            Self::Finished { id, result } => f
+            Self::Finished {
+                id,
+                result,
+                elapsed,
+            } => f
                 .debug_struct("Finished")
                 .field("id", id)
                 .field("is_ok", &result.is_ok())
+                .field("elapsed", elapsed)
                 .finish_non_exhaustive(),
-            Self::Unfinished { id, reason } => f
+            Self::Unfinished {
+                id,
+                reason,
+                elapsed,
+            } => f
                 .debug_struct("Unfinished")
+                .field("id", id)
+                .field("reason", reason)
+                .field("elapsed", elapsed)
+                .finish(),
+            Self::NotStarted { id, reason } => f
+                .debug_struct("NotStarted")
                 .field("id", id)
                 .field("reason", reason)
                 .finish(),

@@ -14,7 +14,9 @@ use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use crate::Reason;
-use crate::run::{Budget, End, Hooks, Operation, Panics, Run, Signals};
+use crate::scheduler::{Driver, End, Options, Panics, Policies, Run, Signals};
+use crate::sealed::Sealed;
+use crate::sources::Sources;
 pub use budget::HedgeBudget;
 
 /// Makes an attempt, and another one if there is no answer after `delay`, up to `attempts` of
@@ -84,11 +86,13 @@ where
         end: attempts,
         budget: None,
     };
-    let mut run = Run::new(attempts, Duration::MAX, Hooks::none());
-    run.set_concurrency(1);
-    run.set_pace(delay);
+    let options = Options {
+        concurrency: 1,
+        pace: delay,
+        ..Options::NONE
+    };
     Hedge {
-        run,
+        run: Run::new(attempts, options),
         answers: Answers {
             success: None,
             errors: Vec::new(),
@@ -233,20 +237,33 @@ struct Attempts<M> {
     budget: Option<HedgeBudget>,
 }
 
-impl<M, A> Iterator for Attempts<M>
+impl<M> Sealed for Attempts<M> {}
+
+impl<M, A> Sources for Attempts<M>
 where
     M: FnMut(usize) -> A,
 {
-    type Item = (usize, A);
+    type Id = usize;
+    type Seed = ();
+    type Future = A;
 
-    fn next(&mut self) -> Option<Self::Item> {
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<(usize, ())>> {
         let refused = self.next > 0 && self.budget.as_ref().is_some_and(|budget| !budget.allows());
         if self.next == self.end || refused {
-            return None;
+            return Poll::Ready(None);
         }
         let attempt = self.next;
         self.next += 1;
-        Some((attempt, (self.make)(attempt)))
+        Poll::Ready(Some((attempt, ())))
+    }
+
+    fn make(&mut self, attempt: &usize, (): ()) -> A {
+        (self.make)(*attempt)
+    }
+
+    /// Unknown, so that attempts that are not needed are never made.
+    fn sources_left(&self) -> (usize, Option<usize>) {
+        (0, None)
     }
 }
 
@@ -266,37 +283,30 @@ impl<T, E> Drop for Answers<T, E> {
     }
 }
 
-impl<A, T, E> Operation<usize, A, Hooks> for Answers<T, E>
+impl<A, T, E> Driver<usize, A> for Answers<T, E>
 where
     A: Future<Output = Result<T, E>>,
 {
-    type Output = Result<T, E>;
-    type Rest = ();
+    type Answer = Result<T, E>;
+
+    const TIMES_SOURCES: bool = false;
+
+    fn started(&mut self, _: &usize) {}
 
     fn poll_source(
         &mut self,
         attempt: Pin<&mut A>,
         cx: &mut Context<'_>,
         _: bool,
-    ) -> Poll<Self::Output> {
+    ) -> Poll<Self::Answer> {
         attempt.poll(cx)
-    }
-
-    fn stop(
-        &mut self,
-        _: Pin<&mut A>,
-        _: Reason,
-        _: &mut Budget,
-        _: &mut Panics,
-    ) -> Poll<Self::Rest> {
-        Poll::Ready(())
     }
 
     fn finished(
         &mut self,
         _: usize,
-        answer: Self::Output,
-        _: &mut Hooks,
+        answer: Self::Answer,
+        _: Duration,
         _: &mut Panics,
     ) -> ControlFlow<End> {
         if let Some(budget) = &self.budget {
@@ -314,19 +324,23 @@ where
         }
     }
 
-    fn timed_out(&mut self, _: usize, _: &mut Hooks, _: &mut Panics) -> ControlFlow<End> {
+    fn timed_out(&mut self, _: usize, _: Duration, _: &mut Panics) -> ControlFlow<End> {
         ControlFlow::Continue(())
     }
 
-    fn panicked(&mut self, _: usize, _: String, _: &mut Hooks, _: &mut Panics) {
+    fn panicked(&mut self, _: usize, _: String, _: Duration, _: &mut Panics) {
         if let Some(budget) = &self.budget {
             budget.note(false);
         }
     }
 
-    fn unfinished(&mut self, _: usize, (): ()) {}
+    fn unfinished(&mut self, _: usize, _: Reason, _: Duration, _: &mut Panics) {}
 
-    fn verdict(&mut self, _: &mut Hooks, _: impl FnOnce() -> Option<usize>) -> Option<End> {
+    fn not_started(&mut self, _: usize, _: Reason, _: &mut Panics) {}
+
+    fn leave_unseen(&mut self) {}
+
+    fn verdict(&mut self, _: &Policies, _: impl FnOnce() -> Option<usize>) -> Option<End> {
         self.success.is_some().then_some(Ok(()))
     }
 }

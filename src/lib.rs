@@ -167,31 +167,45 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod operation;
+
 mod fetch_and_aggregate;
 mod process_batch;
 mod stream_results;
 
 mod hedge;
 
+mod consumer;
+mod hooks;
+mod sources;
+
+mod scheduler;
+
+mod sealed;
+
 mod aggregate;
+mod batches;
 mod event;
 mod interrupted;
+mod streamed;
 
-mod run;
-
-pub mod parts;
+pub mod types;
 
 // The programs in it use more crates than this one has at hand: `tests/guide` runs them.
 #[cfg(all(doc, not(doctest)))]
 pub mod guide;
 
 pub use crate::aggregate::{Aggregate, Outcome, SourceError};
+pub use crate::batches::{BatchOutcome, Batches};
 pub use crate::event::Event;
 pub use crate::fetch_and_aggregate::{FetchAndAggregate, fetch_and_aggregate};
 pub use crate::hedge::{AttemptsFailed, Hedge, HedgeBudget, hedge};
 pub use crate::interrupted::{Interrupted, Reason};
-pub use crate::process_batch::{BatchOutcome, Batches, ProcessBatch, process_batch};
-pub use crate::stream_results::{StreamResults, Streamed, stream_results};
+pub use crate::operation::Operation;
+pub use crate::process_batch::{ProcessBatch, process_batch};
+pub use crate::sources::{each, from_stream};
+pub use crate::stream_results::{StreamResults, stream_results};
+pub use crate::streamed::Streamed;
 
 /// The README's examples, which run with the tests.
 #[cfg(doctest)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{NEVER, Task};
 use futures::executor::{ThreadPool, block_on};
 use futures::future::FusedFuture;
-use futures_aggregate::parts::{First, Never, Signals};
+use futures_aggregate::types::{First, Never, Signals};
 use futures_aggregate::{
     Aggregate, FetchAndAggregate, Interrupted, Outcome, ProcessBatch, Reason, SourceError,
     Streamed, fetch_and_aggregate, process_batch, stream_results,

@@ -8,8 +8,7 @@ use std::time::Duration;
 use common::NEVER;
 use futures::future::{FutureExt, Ready, pending, ready};
 use futures_aggregate::{
-    Event, FetchAndAggregate, Reason, SourceError, fetch_and_aggregate, hedge, process_batch,
-    stream_results,
+    FetchAndAggregate, Reason, fetch_and_aggregate, hedge, process_batch, stream_results,
 };
 
 /// Neither its futures, nor its values, nor its errors can be shown.
@@ -46,10 +45,11 @@ fn operations_show_how_far_they_are() {
 #[derive(Debug)]
 #[allow(dead_code, reason = "it is shown")]
 struct Query<S> {
-    run: FetchAndAggregate<std::iter::Empty<(u32, Source)>, u32, Source, Opaque, Opaque, S>,
+    run: FetchAndAggregate<List, u32, Source, Opaque, Opaque, S>,
 }
 
 type Source = Ready<Result<Opaque, Opaque>>;
+type List = std::iter::Empty<(u32, Source)>;
 
 #[test]
 fn struct_with_an_operation_can_be_shown_whatever_its_signals_are() {
@@ -75,22 +75,33 @@ fn hedge_shows_how_many_attempts_are_made_and_have_failed() {
 
 #[test]
 fn events_show_whose_they_are_and_how_it_went() {
-    let shown = |event: Event<'_, u32, Opaque, Opaque>| format!("{event:?}");
-    assert_eq!(shown(Event::Started { id: &1 }), "Started { id: 1 }");
-    let result = Ok(&Opaque);
+    let mut shown = Vec::new();
+    let sources = vec![
+        (1, ready(Ok(Opaque)).left_future()),
+        (2, ready(Err(Opaque)).left_future()),
+        (3, pending().right_future()),
+        (4, pending().right_future()),
+    ];
+    let run = fetch_and_aggregate(sources, Duration::ZERO).concurrency(1);
+    let run = run.observe(|event| shown.push(format!("{event:?}")));
+    assert!(run.now_or_never().expect("it has no time").is_err());
+    // The elapsed time is not the same each time.
+    let without_elapsed = |shown: String| match shown.split_once("elapsed: ") {
+        Some((before, _)) => format!("{before}elapsed: .."),
+        None => shown,
+    };
+    let shown: Vec<_> = shown.into_iter().map(without_elapsed).collect();
     assert_eq!(
-        shown(Event::Finished { id: &2, result }),
-        "Finished { id: 2, is_ok: true, .. }"
-    );
-    let result = Err(&SourceError::TimedOut);
-    assert_eq!(
-        shown(Event::Finished { id: &3, result }),
-        "Finished { id: 3, is_ok: false, .. }"
-    );
-    let reason = Reason::Cancelled;
-    assert_eq!(
-        shown(Event::Unfinished { id: &4, reason }),
-        "Unfinished { id: 4, reason: Cancelled }"
+        shown,
+        [
+            "Started { id: 1 }",
+            "Finished { id: 1, is_ok: true, elapsed: ..",
+            "Started { id: 2 }",
+            "Finished { id: 2, is_ok: false, elapsed: ..",
+            "Started { id: 3 }",
+            "Unfinished { id: 3, reason: TimedOut, elapsed: ..",
+            "NotStarted { id: 4, reason: TimedOut }",
+        ]
     );
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::NEVER;
 use common::case::{Case, Policy, fetch, process, stream};
-use common::script::{Fate, Interference, Played, Script, quiet_panics};
+use common::script::{Arrival, Fate, Interference, Kind, Played, Script, quiet_panics};
 
 const POLICIES: [Policy; 6] = [
     Policy::All,
@@ -56,7 +56,7 @@ fn is_signal(interference: Interference) -> bool {
 /// Plays a case without interference, and then with each before each of its polls. Returns how many
 /// runs that were.
 fn play_all<T>(
-    scripts: &[Script],
+    (kind, scripts): (Kind, &[Script]),
     (policy, source_timeout): (Policy, Duration),
     interferences: &[Interference],
     operation: fn(Case<'_>) -> Played<T>,
@@ -64,6 +64,7 @@ fn play_all<T>(
     let mut runs = 1;
     let alone = Case {
         scripts,
+        kind,
         policy,
         source_timeout,
         interference: Interference::None,
@@ -107,6 +108,7 @@ fn lists(sources: usize) -> Vec<Vec<Script>> {
 }
 
 fn play_every_list<T>(
+    kind: Kind,
     most: usize,
     policies: &[Policy],
     interferences: &[Interference],
@@ -118,30 +120,72 @@ fn play_every_list<T>(
         .map(|list| {
             let policies = policies.iter();
             let each = policies.flat_map(|&policy| [NEVER, Duration::ZERO].map(|it| (policy, it)));
-            each.map(|limits| play_all(&list, limits, interferences, operation))
+            each.map(|limits| play_all((kind, &list), limits, interferences, operation))
                 .sum::<usize>()
         })
         .sum()
 }
 
+/// Plays lists of sources that come in other ways than from an iterator.
+fn play_other_kinds<T>(
+    most: usize,
+    policies: &[Policy],
+    interferences: &[Interference],
+    operation: fn(Case<'_>) -> Played<T>,
+) -> usize {
+    let streams = Arrival::ALL.map(Kind::Stream);
+    let kinds = streams.into_iter().chain([Kind::Each]);
+    kinds
+        .map(|kind| play_every_list(kind, most, policies, interferences, operation))
+        .sum()
+}
+
+const STREAM_POLICIES: [Policy; 3] = [Policy::All, Policy::AtATime(1), Policy::CatchPanics];
+
 #[test]
 fn every_fetch_ends_in_order_wherever_it_is_interfered_with() {
-    let runs = play_every_list(3, &POLICIES, &INTERFERENCES, fetch);
+    let runs = play_every_list(Kind::List, 3, &POLICIES, &INTERFERENCES, fetch);
     println!("{runs} runs of fetch_and_aggregate");
     assert!(runs > 130_000);
 }
 
 #[test]
 fn every_batch_ends_in_order_wherever_it_is_interfered_with() {
-    let runs = play_every_list(2, &BATCH_POLICIES, &INTERFERENCES, process);
+    let runs = play_every_list(Kind::List, 2, &BATCH_POLICIES, &INTERFERENCES, process);
     println!("{runs} runs of process_batch");
     assert!(runs > 10_000);
 }
 
 #[test]
 fn every_stream_ends_in_order_wherever_it_is_interfered_with() {
-    let policies = [Policy::All, Policy::AtATime(1), Policy::CatchPanics];
-    let runs = play_every_list(3, &policies, &INTERFERENCES_WITH_STREAMS, stream);
+    let interferences = &INTERFERENCES_WITH_STREAMS;
+    let runs = play_every_list(Kind::List, 3, &STREAM_POLICIES, interferences, stream);
     println!("{runs} runs of stream_results");
     assert!(runs > 150_000);
+}
+
+#[test]
+fn every_fetch_of_ids_or_of_a_stream_ends_in_order_wherever_it_is_interfered_with() {
+    let runs = play_other_kinds(2, &POLICIES, &INTERFERENCES, fetch);
+    println!("{runs} runs of fetch_and_aggregate with other sources");
+    assert!(runs > 1);
+}
+
+#[test]
+fn every_batch_of_ids_or_of_a_stream_ends_in_order_wherever_it_is_interfered_with() {
+    let mut runs = play_other_kinds(1, &BATCH_POLICIES, &INTERFERENCES, process);
+    for arrival in Arrival::ALL {
+        let kind = Kind::StreamOfLists(arrival);
+        runs += play_every_list(kind, 2, &BATCH_POLICIES, &INTERFERENCES, process);
+    }
+    println!("{runs} runs of process_batch with other sources");
+    assert!(runs > 1);
+}
+
+#[test]
+fn every_stream_of_ids_or_of_a_stream_ends_in_order_wherever_it_is_interfered_with() {
+    let interferences = &INTERFERENCES_WITH_STREAMS;
+    let runs = play_other_kinds(2, &STREAM_POLICIES, interferences, stream);
+    println!("{runs} runs of stream_results with other sources");
+    assert!(runs > 1);
 }

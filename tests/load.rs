@@ -570,29 +570,33 @@ fn panics_in_every_poll_do_not_hold_up_the_timeouts_of_sources_and_batches() {
 }
 
 #[test]
-fn run_that_is_dropped_while_it_names_sources_tells_of_none_that_was_never_started() {
-    let told = RefCell::new(std::collections::BTreeMap::<u32, (u32, u32)>::new());
-    let list = (0..100_000).map(|id| (id, pending::<Answer>()));
+fn run_that_is_dropped_while_it_names_sources_tells_once_of_each_that_it_has_named() {
+    let told = RefCell::new([0, 0, 0]);
+    let named = RefCell::new(std::collections::BTreeSet::new());
+    let list = (0..100_000_u32).map(|id| (id, pending::<Answer>()));
     let (cancel, signal) = source();
     let run = fetch_and_aggregate(list, NEVER)
         .concurrency(2)
         .cancel_on(signal);
     let mut task = Task::new(run.observe(|event| {
-        let mut told = told.borrow_mut();
-        let (starts, ends) = told.entry(*event.id()).or_default();
-        match event {
-            futures_aggregate::Event::Started { .. } => *starts += 1,
-            _ => *ends += 1,
-        }
+        let what = match event {
+            futures_aggregate::Event::Started { .. } => 0,
+            futures_aggregate::Event::NotStarted { id, .. } => {
+                assert!(named.borrow_mut().insert(*id), "{id} is named twice");
+                2
+            }
+            _ => 1,
+        };
+        told.borrow_mut()[what] += 1;
     }));
     assert!(task.poll().is_pending());
     cancel.answer(Ok(0));
     assert!(task.poll().is_pending());
+    let named_by_then = named.borrow().len();
+    assert!((1..100_000).contains(&named_by_then));
     task.drop_future();
-    assert_eq!(
-        told.borrow().values().copied().collect::<Vec<_>>(),
-        [(1, 1), (1, 1)]
-    );
+    assert_eq!(*told.borrow(), [2, 2, named_by_then]);
+    assert!(named.borrow().iter().all(|id| (2..100_000).contains(id)));
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn cancel_gives_back_what_waits_the_parked_outcome_first() {
             delivered: 1,
             undelivered: vec![(2, Err(SourceError::Failed("refused"))), (1, Ok(10))],
             unfinished: vec![3, 4],
+            unseen: false,
         }
     );
     assert_eq!(receiver.try_recv(), Ok((0, Ok(0))));

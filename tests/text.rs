@@ -10,6 +10,7 @@ fn aggregate(results: usize, errors: usize, unfinished: usize) -> Aggregate<usiz
         results: (0..results).map(|id| (id, ())).collect(),
         errors: (0..errors).map(|id| (id, SourceError::TimedOut)).collect(),
         unfinished: (0..unfinished).collect(),
+        unseen: false,
     }
 }
 
@@ -44,6 +45,7 @@ fn interrupted_says_the_reason_and_the_counts() {
             delivered: 3,
             undelivered: vec![(9, Ok::<(), SourceError<()>>(()))],
             unfinished: vec![1, 2],
+            unseen: false,
         },
     };
     assert_eq!(

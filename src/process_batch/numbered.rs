@@ -1,97 +1,64 @@
-//! Batches as they are started: runs, each with its number.
+//! Batches with their positions, as sources of the run of all batches.
 
-use std::future::Future;
-use std::time::Duration;
+use std::marker::PhantomData;
+use std::task::{Context, Poll};
 
-use super::Batch;
-use crate::Reason;
-use crate::fetch_and_aggregate::FetchAndAggregate;
-use crate::run::{Follow, Hooks, Observed, Shared, Stop};
+use super::batcher::Batch;
+use crate::scheduler::Panics;
+use crate::sealed::Sealed;
+use crate::sources::{IntoSources, Items, Sources};
 
-/// Turns batches into runs, each with its number.
-pub(super) struct Numbered<B, N> {
+/// Batches with their positions.
+pub struct Numbered<B, T, E> {
     batches: B,
     next: usize,
-    /// The number of a batch that panicked when its iterator was made. It comes next, without any
-    /// source, so that it keeps its position.
-    panicked: Option<usize>,
-    pub(super) source_concurrency: usize,
-    pub(super) source_timeout: Duration,
-    pub(super) stop: Stop,
-    pub(super) catches_panics: bool,
-    hooks: N,
+    values: PhantomData<fn(T, E)>,
 }
 
-impl<B> Numbered<B, Hooks> {
+impl<B, T, E> Numbered<B, T, E> {
     pub(super) fn new(batches: B) -> Self {
         Self {
             batches,
             next: 0,
-            panicked: None,
-            source_concurrency: usize::MAX,
-            source_timeout: Duration::MAX,
-            stop: Stop::default(),
-            catches_panics: false,
-            hooks: Hooks::none(),
+            values: PhantomData,
         }
     }
 }
 
-impl<B, O> Numbered<B, Hooks<O>> {
-    pub(super) fn observe<T, E, M>(
-        self,
-        observer: M,
-    ) -> Numbered<B, Hooks<Shared<Observed<O, M, T, E>>>> {
-        Numbered {
-            batches: self.batches,
-            next: self.next,
-            panicked: self.panicked,
-            source_concurrency: self.source_concurrency,
-            source_timeout: self.source_timeout,
-            stop: self.stop,
-            catches_panics: self.catches_panics,
-            hooks: self.hooks.observe(observer).share(),
-        }
-    }
-}
+impl<B, T, E> Sealed for Numbered<B, T, E> {}
 
-impl<B, L, K, F, T, E, N> Iterator for Numbered<B, N>
+impl<B, L, T, E> Sources for Numbered<B, T, E>
 where
-    B: Iterator<Item = L>,
-    L: IntoIterator<Item = (K, F)>,
-    F: Future<Output = Result<T, E>>,
-    N: Follow<K> + Clone,
+    B: Items<Item = L>,
+    L: IntoSources,
 {
-    type Item = (usize, Batch<L::IntoIter, K, F, T, E, N>);
+    type Id = usize;
+    type Seed = L;
+    type Future = Batch<L::Sources, L::Id, L::Future, T, E>;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Some(number) = self.panicked.take() {
-            let hooks = self.hooks.clone();
-            return Some((
-                number,
-                FetchAndAggregate::interrupted(Reason::Panicked, hooks),
-            ));
-        }
-        let batch = self.batches.next()?;
-        let number = self.next;
+    const MAY_WAIT: bool = B::MAY_WAIT;
+    const MAKING_MAY_PANIC: bool = true;
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, L)>> {
+        let Some(batch) = std::task::ready!(self.batches.poll_next_item(cx)) else {
+            return Poll::Ready(None);
+        };
+        let position = self.next;
         self.next += 1;
-        self.panicked = Some(number);
-        let sources = batch.into_iter();
-        self.panicked = None;
-        let mut batch = FetchAndAggregate::new(sources, Duration::MAX, self.hooks.clone())
-            .concurrency(self.source_concurrency)
-            .source_timeout(self.source_timeout)
-            .stop(self.stop);
-        if self.catches_panics {
-            batch = batch.catch_panics();
-        }
-        Some((number, batch))
+        Poll::Ready(Some((position, batch)))
     }
 
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let panicked = usize::from(self.panicked.is_some());
-        let (least, most) = self.batches.size_hint();
-        let most = most.and_then(|most| most.checked_add(panicked));
-        (least.saturating_add(panicked), most)
+    fn make(&mut self, _: &usize, batch: L) -> Self::Future {
+        Batch::new(batch.into_sources())
+    }
+
+    /// A batch drops its own sources one by one.
+    fn discard(&mut self, _: usize, batch: L, panics: &mut Panics) {
+        let sources = panics.catch(|| batch.into_sources());
+        panics.drop_each(sources.map(Batch::<_, _, L::Future, T, E>::new));
+    }
+
+    fn sources_left(&self) -> (usize, Option<usize>) {
+        self.batches.items_left()
     }
 }

@@ -13,7 +13,7 @@ use async_channel::{SendError, Sender};
 use pin_project_lite::pin_project;
 
 use crate::Outcome;
-use crate::run::{Budget, Flag, Panics, Ready, Watch};
+use crate::scheduler::{Budget, Flag, Panics, Ready, Watch};
 
 /// The receiver is gone.
 pub struct Gone;

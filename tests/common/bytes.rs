@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::NEVER;
 use super::case::{Case, Policy, fetch, process, stream};
-use super::script::{Interference, Script, quiet_panics};
+use super::script::{Arrival, Interference, Kind, Script, quiet_panics};
 
 /// Which operation it is. The third is the fetch.
 const PROCESS: u8 = 1;
@@ -21,9 +21,15 @@ pub fn play(bytes: &[u8]) {
         head.get(place).copied().unwrap_or(0)
     });
     let scripts: Vec<_> = scripts.iter().take(100).map(|&byte| script(byte)).collect();
+    let kind = kind(operation);
     let operation = operation % 3;
+    let kind = match (kind, operation) {
+        (Kind::StreamOfLists(arrival), STREAM | 0) => Kind::Stream(arrival),
+        (kind, _) => kind,
+    };
     let case = Case {
         scripts: &scripts,
+        kind,
         policy: self::policy(policy, operation),
         source_timeout: source_timeout(policy),
         interference: self::interference(interference),
@@ -39,6 +45,17 @@ pub fn play(bytes: &[u8]) {
 /// The upper bits of a byte, where the lower ones say what it is.
 fn number(byte: u8) -> u8 {
     byte >> 4
+}
+
+/// Of what is left of the byte that says which operation it is.
+fn kind(byte: u8) -> Kind {
+    let arrival = Arrival::ALL[usize::from(byte / 3 % 4)];
+    match byte / 12 % 5 {
+        0 => Kind::Each,
+        1 => Kind::StreamOfLists(arrival),
+        2 => Kind::Stream(arrival),
+        _ => Kind::List,
+    }
 }
 
 fn script(byte: u8) -> Script {

@@ -12,7 +12,10 @@ use futures_aggregate::{
 };
 
 use super::NEVER;
-use super::script::{CANCEL, EXPIRE, Fate, Interference, Played, Script, World, play};
+use super::script::{
+    Arrival, CANCEL, EXPIRE, Fate, Interference, Kind, Played, Script, Scripted, World, play,
+};
+use futures_aggregate::types::{IntoBatches, IntoSources};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
@@ -41,6 +44,7 @@ pub type Sent = Result<Streamed<usize, usize, usize>, Interrupted<Streamed<usize
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
     pub scripts: &'a [Script],
+    pub kind: Kind,
     pub policy: Policy,
     /// What each source has: nothing, which is one poll, or as long as it takes.
     pub source_timeout: Duration,
@@ -99,7 +103,7 @@ impl Case<'_> {
             }
             Err(reason) => panic!("{self:?}: {reason}"),
         }
-        let is_caught = self.policy == Policy::CatchPanics && !self.panics_in_drop();
+        let is_caught = self.policy == Policy::CatchPanics && !self.panics_outside_of_polls();
         assert!(!is_caught || panics == 0, "{self:?}: it panics");
     }
 
@@ -142,12 +146,29 @@ impl Case<'_> {
         }
     }
 
-    fn panics_in_drop(self) -> bool {
-        self.scripts.contains(&Script::PanicsInDrop)
+    /// How many sources the run has seen: all of them, unless some are still in a stream.
+    fn seen(self, is_unseen: bool, count: usize, world: &World) -> usize {
+        match self.kind {
+            Kind::Stream(_) if is_unseen => world.yielded(),
+            _ => {
+                assert!(!is_unseen, "{self:?}: all sources are known");
+                count
+            }
+        }
     }
 
-    /// Checks that every source is named once, and rightly.
-    fn check_ids(self, came_to: &Ids, count: usize) {
+    fn panics_outside_of_polls(self) -> bool {
+        let streams_panic = matches!(
+            self.kind,
+            Kind::Stream(Arrival::Panics) | Kind::StreamOfLists(Arrival::Panics)
+        );
+        streams_panic || self.scripts.contains(&Script::PanicsInDrop)
+    }
+
+    /// Checks that every source that was seen is named once, and rightly. Observers were `told` of as
+    /// many.
+    fn check_ids(self, came_to: &Ids, seen: usize, told: usize) {
+        assert_eq!(told, seen, "{self:?}");
         for (id, value) in &came_to.results {
             assert_eq!(id, value, "{self:?}");
         }
@@ -164,7 +185,16 @@ impl Case<'_> {
         let mut ids: Vec<_> = results.chain(errors).collect();
         ids.extend(&came_to.unfinished);
         ids.sort_unstable();
-        assert_eq!(ids, (0..count).collect::<Vec<_>>(), "{self:?}: {came_to:?}");
+        let seen: Vec<_> = match self.kind {
+            // Those of one of two batches may be in the stream.
+            Kind::Stream(_) if came_to.unseen => {
+                assert_eq!(ids.len(), seen, "{self:?}: {came_to:?}");
+                ids.dedup();
+                return assert_eq!(ids.len(), seen, "{self:?}: {came_to:?}");
+            }
+            _ => (0..seen).collect(),
+        };
+        assert_eq!(ids, seen, "{self:?}: {came_to:?}");
     }
 }
 
@@ -177,26 +207,40 @@ fn end_of<T>(result: &Result<T, Interrupted<T>>) -> (Result<(), Reason>, &T) {
 
 pub fn fetch(case: Case<'_>) -> Played<Fetched> {
     let world = Rc::<World>::default();
-    let run = fetch_and_aggregate(world.list(0, case.scripts), NEVER)
+    let list = || world.list(0, case.scripts);
+    match case.kind {
+        Kind::List => fetch_from(case, &world, list()),
+        Kind::Each => fetch_from(case, &world, world.each(0, case.scripts)),
+        Kind::Stream(arrival) => fetch_from(case, &world, world.stream(0, list(), arrival)),
+        Kind::StreamOfLists(_) => unreachable!("there are no batches"),
+    }
+}
+
+fn fetch_from<L>(case: Case<'_>, world: &Rc<World>, sources: L) -> Played<Fetched>
+where
+    L: IntoSources<Id = usize, Future = Scripted>,
+{
+    let run = fetch_and_aggregate(sources, NEVER)
         .concurrency(case.limit())
         .source_timeout(case.source_timeout)
         .cancel_on(world.source(CANCEL, Script::Waits))
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
     let played = match case.policy {
-        Policy::All | Policy::AtATime(_) => case.play(run, &world),
-        Policy::FailFast => case.play(run.fail_fast(), &world),
-        Policy::Quorum(successes) => case.play(run.quorum(successes), &world),
-        Policy::CatchPanics => case.play(run.catch_panics(), &world),
+        Policy::All | Policy::AtATime(_) => case.play(run, world),
+        Policy::FailFast => case.play(run.fail_fast(), world),
+        Policy::Quorum(successes) => case.play(run.quorum(successes), world),
+        Policy::CatchPanics => case.play(run.catch_panics(), world),
         Policy::BatchFails | Policy::BatchSucceeds => unreachable!("there are no batches"),
         Policy::StopWhen(answers) => {
             let enough = |so_far: &Ids| so_far.results.len() + so_far.errors.len() >= answers;
-            case.play(run.stop_when(enough), &world)
+            case.play(run.stop_when(enough), world)
         }
     };
     if let Fate::Resolved(result) = &played.fate {
         let (end, came_to) = end_of(result);
-        case.check_ids(came_to, case.scripts.len());
+        let seen = case.seen(came_to.unseen, case.scripts.len(), world);
+        case.check_ids(came_to, seen, played.told);
         case.check_end(end, came_to, played.polls, played.panics);
     }
     played
@@ -204,8 +248,31 @@ pub fn fetch(case: Case<'_>) -> Played<Fetched> {
 
 pub fn process(case: Case<'_>) -> Played<Processed> {
     let world = Rc::<World>::default();
+    let firsts = [0, case.scripts.len()];
+    let list = |first| world.list(first, case.scripts);
+    match case.kind {
+        Kind::List => process_from(case, &world, firsts.map(list)),
+        Kind::Each => {
+            let each = |first| world.each(first, case.scripts);
+            process_from(case, &world, firsts.map(each))
+        }
+        Kind::Stream(arrival) => {
+            let stream = |first| world.stream(2 * first, list(first), arrival);
+            process_from(case, &world, firsts.map(stream))
+        }
+        Kind::StreamOfLists(arrival) => {
+            let lists = Vec::from(firsts.map(list));
+            process_from(case, &world, world.stream(0, lists, arrival))
+        }
+    }
+}
+
+fn process_from<B>(case: Case<'_>, world: &Rc<World>, batches: B) -> Played<Processed>
+where
+    B: IntoBatches,
+    B::Batch: IntoSources<Id = usize, Future = Scripted>,
+{
     let count = case.scripts.len();
-    let batches = [world.list(0, case.scripts), world.list(count, case.scripts)];
     let run = process_batch(batches)
         .batch_timeout(NEVER)
         .source_concurrency(case.limit())
@@ -214,20 +281,24 @@ pub fn process(case: Case<'_>) -> Played<Processed> {
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
     let played = match case.policy {
-        Policy::All | Policy::AtATime(_) => case.play(run, &world),
-        Policy::FailFast => case.play(run.batch_fail_fast(), &world),
-        Policy::Quorum(successes) => case.play(run.batch_quorum(successes), &world),
-        Policy::CatchPanics => case.play(run.catch_panics(), &world),
-        Policy::BatchFails => case.play(run.batch_fail_fast().fail_fast(), &world),
-        Policy::BatchSucceeds => case.play(run.batch_fail_fast().quorum(1), &world),
+        Policy::All | Policy::AtATime(_) => case.play(run, world),
+        Policy::FailFast => case.play(run.batch_fail_fast(), world),
+        Policy::Quorum(successes) => case.play(run.batch_quorum(successes), world),
+        Policy::CatchPanics => case.play(run.catch_panics(), world),
+        Policy::BatchFails => case.play(run.batch_fail_fast().fail_fast(), world),
+        Policy::BatchSucceeds => case.play(run.batch_fail_fast().quorum(1), world),
         Policy::StopWhen(_) => {
             let run = run.stop_when(|so_far| so_far.iter().any(Option::is_some));
-            case.play(run, &world)
+            case.play(run, world)
         }
     };
     if let Fate::Resolved(result) = &played.fate {
         let (end, batches) = end_of(result);
-        assert_eq!(batches.len(), 2, "{case:?}");
+        let seen = match case.kind {
+            Kind::StreamOfLists(_) if end.is_err() || batches.len() < 2 => world.yielded(),
+            _ => 2,
+        };
+        assert_eq!(batches.len(), seen, "{case:?}");
         let mut whole = Ids::default();
         for batch in batches {
             let (batch_end, came_to) = end_of(batch);
@@ -245,8 +316,10 @@ pub fn process(case: Case<'_>) -> Played<Processed> {
             whole.results.extend(&came_to.results);
             whole.errors.extend(came_to.errors.iter().cloned());
             whole.unfinished.extend(&came_to.unfinished);
+            whole.unseen |= came_to.unseen;
         }
-        case.check_ids(&whole, 2 * count);
+        let seen = case.seen(whole.unseen, batches.len() * count, world);
+        case.check_ids(&whole, seen, played.told);
         case.check_whole(end, batches, played.polls, played.panics);
     }
     played
@@ -254,6 +327,19 @@ pub fn process(case: Case<'_>) -> Played<Processed> {
 
 pub fn stream(case: Case<'_>) -> Played<Sent> {
     let world = Rc::<World>::default();
+    let list = || world.list(0, case.scripts);
+    match case.kind {
+        Kind::List => stream_from(case, &world, list()),
+        Kind::Each => stream_from(case, &world, world.each(0, case.scripts)),
+        Kind::Stream(arrival) => stream_from(case, &world, world.stream(0, list(), arrival)),
+        Kind::StreamOfLists(_) => unreachable!("there are no batches"),
+    }
+}
+
+fn stream_from<L>(case: Case<'_>, world: &Rc<World>, sources: L) -> Played<Sent>
+where
+    L: IntoSources<Id = usize, Future = Scripted>,
+{
     let (sender, receiver) = async_channel::bounded(1);
     let receiver: RefCell<Option<Receiver<Outcome<usize, usize, usize>>>> =
         RefCell::new(Some(receiver));
@@ -273,7 +359,7 @@ pub fn stream(case: Case<'_>) -> Played<Sent> {
         }
         Some(_) => false,
     };
-    let run = stream_results(world.list(0, case.scripts), sender)
+    let run = stream_results(sources, sender)
         .concurrency(case.limit())
         .source_timeout(case.source_timeout)
         .cancel_on(world.source(CANCEL, Script::Waits))
@@ -293,6 +379,7 @@ pub fn stream(case: Case<'_>) -> Played<Sent> {
         assert_eq!(streamed.delivered, received.len(), "{case:?}");
         let mut came_to = Ids {
             unfinished: streamed.unfinished.clone(),
+            unseen: streamed.unseen,
             ..Ids::default()
         };
         for outcome in received
@@ -301,7 +388,8 @@ pub fn stream(case: Case<'_>) -> Played<Sent> {
         {
             came_to.record(outcome);
         }
-        case.check_ids(&came_to, case.scripts.len());
+        let seen = case.seen(came_to.unseen, case.scripts.len(), world);
+        case.check_ids(&came_to, seen, played.told);
         if end == Err(Reason::ReceiverClosed) {
             assert_eq!(case.interference, Interference::CloseReceiver, "{case:?}");
         } else {

@@ -9,7 +9,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use futures_aggregate::Event;
+use futures::Stream;
+use futures_aggregate::types::{Each, FromStream};
+use futures_aggregate::{Event, each, from_stream};
 
 use super::Task;
 
@@ -49,6 +51,33 @@ impl Script {
     ];
 }
 
+/// Where the sources of a run come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    List,
+    /// The future of a source that panics in its first poll panics when it is made.
+    Each,
+    Stream(Arrival),
+    /// Batches come from a stream, and their sources from lists.
+    StreamOfLists(Arrival),
+}
+
+/// What a stream does before each item, and before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    Ready,
+    /// Wakes itself once.
+    Yields,
+    /// Waits until the world has woken it, from another thread.
+    Waits,
+    /// Panics once.
+    Panics,
+}
+
+impl Arrival {
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Yields, Self::Waits, Self::Panics];
+}
+
 /// All that the sources of a run share with its driver.
 #[derive(Default)]
 pub struct World {
@@ -61,6 +90,10 @@ pub struct World {
     panics: Cell<bool>,
     /// How often an observer was told that a source was started, and that it was over.
     told: RefCell<BTreeMap<usize, (usize, usize)>>,
+    /// Sources of which an observer was told that they were not started.
+    named: RefCell<BTreeSet<usize>>,
+    /// How many items streams have yielded.
+    yielded: Cell<usize>,
 }
 
 impl World {
@@ -81,6 +114,41 @@ impl World {
             .collect()
     }
 
+    /// Ids and a closure that makes their sources.
+    pub fn each(
+        self: &Rc<Self>,
+        first: usize,
+        scripts: &[Script],
+    ) -> Each<std::ops::Range<usize>, impl FnMut(&usize) -> Scripted + use<>> {
+        let (world, scripts) = (Rc::clone(self), scripts.to_vec());
+        each(first..first + scripts.len(), move |&id| {
+            let script = scripts[id - first];
+            assert!(script != Script::Panics(0), "as the script has it");
+            world.source(id, script)
+        })
+    }
+
+    /// A stream of items, each of which arrives in this way.
+    pub fn stream<T>(
+        self: &Rc<Self>,
+        first: usize,
+        items: Vec<T>,
+        arrival: Arrival,
+    ) -> FromStream<Arriving<T>> {
+        from_stream(Arriving {
+            items: items.into_iter(),
+            gate: STREAMS + first,
+            arrival,
+            is_announced: false,
+            world: Rc::clone(self),
+        })
+    }
+
+    /// How many items streams have yielded.
+    pub fn yielded(&self) -> usize {
+        self.yielded.get()
+    }
+
     pub fn alive(&self) -> usize {
         self.alive.borrow().len()
     }
@@ -89,7 +157,12 @@ impl World {
     pub fn open(&self, id: usize) {
         self.open.borrow_mut().insert(id);
         let waker = self.waiting.borrow_mut().remove(&id);
-        if let Some(waker) = waker {
+        let Some(waker) = waker else {
+            return;
+        };
+        if (STREAMS..SIGNALS).contains(&id) {
+            std::thread::spawn(|| waker.wake()).join().unwrap();
+        } else {
             waker.wake();
         }
     }
@@ -120,16 +193,24 @@ impl World {
 
     /// What an observer is told.
     pub fn note<T, E>(&self, event: Event<'_, usize, T, E>) {
+        let id = *event.id();
         let mut told = self.told.borrow_mut();
-        let (starts, ends) = told.entry(*event.id()).or_default();
         match event {
-            Event::Started { .. } => *starts += 1,
-            Event::Finished { .. } | Event::Unfinished { .. } => *ends += 1,
+            Event::Started { .. } => told.entry(id).or_default().0 += 1,
+            Event::Finished { .. } | Event::Unfinished { .. } => {
+                told.entry(id).or_default().1 += 1;
+            }
+            Event::NotStarted { .. } => {
+                assert!(!told.contains_key(&id), "{id} was started");
+                assert!(self.named.borrow_mut().insert(id), "{id} is named twice");
+            }
             event => panic!("{event:?}"),
         }
     }
 }
 
+/// Gates from here on are those of streams, one for each item.
+const STREAMS: usize = 500;
 /// Gates from here on are those of signals.
 pub const SIGNALS: usize = 1000;
 pub const CANCEL: usize = SIGNALS;
@@ -212,6 +293,52 @@ impl Drop for Scripted {
     }
 }
 
+/// A stream of scripted sources, or of lists of them.
+pub struct Arriving<T> {
+    items: std::vec::IntoIter<T>,
+    /// The gate of the next item.
+    gate: usize,
+    arrival: Arrival,
+    /// Whether the stream has done what it does before the next item.
+    is_announced: bool,
+    world: Rc<World>,
+}
+
+impl<T> Unpin for Arriving<T> {}
+
+impl<T> Stream for Arriving<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let is_announced = std::mem::replace(&mut self.is_announced, true);
+        match self.arrival {
+            Arrival::Yields if !is_announced => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Arrival::Waits if !self.world.open.borrow().contains(&self.gate) => {
+                let mut waiting = self.world.waiting.borrow_mut();
+                waiting.insert(self.gate, cx.waker().clone());
+                return Poll::Pending;
+            }
+            Arrival::Panics => assert!(is_announced, "as the stream has it"),
+            _ => {}
+        }
+        self.is_announced = false;
+        self.gate += 1;
+        let item = self.items.next();
+        let yielded = self.world.yielded.get() + usize::from(item.is_some());
+        self.world.yielded.set(yielded);
+        Poll::Ready(item)
+    }
+}
+
+impl<T> Drop for Arriving<T> {
+    fn drop(&mut self) {
+        self.world.waiting.borrow_mut().remove(&self.gate);
+    }
+}
+
 /// What is done to a run, before a certain poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interference {
@@ -238,6 +365,8 @@ pub struct Played<T> {
     pub fate: Fate<T>,
     pub polls: usize,
     pub panics: usize,
+    /// How many sources an observer was told of.
+    pub told: usize,
 }
 
 /// Drives a run, interferes before poll `at`, and sees that nothing outlives it. `outside` does what
@@ -291,9 +420,11 @@ pub fn play<F: Future>(
     }
     assert_eq!(world.alive(), 0, "sources outlive the run");
     assert_eq!(task.wakers(), 0, "wakers of the task outlive the run");
-    for (id, told) in world.told.take() {
-        assert_eq!(told, (1, 1), "what observers were told of {id}");
+    let told = world.told.take();
+    for (id, &times) in &told {
+        assert_eq!(times, (1, 1), "what observers were told of {id}");
     }
+    let told = told.len() + world.named.take().len();
     let wakes = task.wakes();
     world.wake_kept();
     assert_eq!(task.wakes(), wakes, "a run that is gone wakes its task");
@@ -301,6 +432,7 @@ pub fn play<F: Future>(
         fate,
         polls,
         panics,
+        told,
     }
 }
 

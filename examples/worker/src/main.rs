@@ -74,7 +74,7 @@ async fn process(entries: Vec<Entry>, args: &Args, stop: impl Future) -> Settlem
         .catch_panics()
         .cancel_on(stop)
         .observe(|event| {
-            if let Event::Started { id: entry } = event {
+            if let Event::Started { id: entry, .. } = event {
                 started.insert(entry.id.clone());
             }
         })

@@ -1,0 +1,264 @@
+//! Runs batches inside a run, and collects their outcomes.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::consumer::{Aggregating, Consumer, OutcomeTypes};
+use crate::fetch_and_aggregate::{Collector, drop_aggregate};
+use crate::hooks::Hooks;
+use crate::interrupted::resolve;
+use crate::scheduler::{
+    Budget, Counts, Driver, End, Options, Panics, Policies, Run, Signals, Verdicts,
+};
+use crate::sealed::Sealed;
+use crate::sources::Sources;
+use crate::{Aggregate, BatchOutcome, Batches, Interrupted, Reason};
+
+/// One batch: a run inside the run of all batches.
+pub struct Batch<I, K, F, T, E> {
+    run: Run<I, K, F>,
+    collector: Collector<K, T, E>,
+}
+
+impl<I, K, F, T, E> Batch<I, K, F, T, E>
+where
+    I: Sources<Id = K>,
+{
+    pub(super) fn new(sources: I) -> Self {
+        Self {
+            run: Run::new(sources, Options::NONE),
+            collector: Collector::new(),
+        }
+    }
+}
+
+// The sources in a batch are boxed.
+impl<I, K, F, T, E> Unpin for Batch<I, K, F, T, E> {}
+
+/// The consumer of [`process_batch`](crate::process_batch()): collects the outcomes of batches.
+pub struct Batcher<I, K, T, E> {
+    /// At their positions. Batches that are not over are `None`.
+    outcomes: Vec<Option<BatchOutcome<K, T, E>>>,
+    succeeded: usize,
+    failed: usize,
+    verdicts: Verdicts,
+    /// The settings of each batch.
+    pub(super) options: Options,
+    sources: PhantomData<fn(I)>,
+}
+
+impl<I, K, T, E> Batcher<I, K, T, E> {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            outcomes: Vec::new(),
+            succeeded: 0,
+            failed: 0,
+            verdicts: Verdicts::default(),
+            options,
+            sources: PhantomData,
+        }
+    }
+
+    fn set(&mut self, position: usize, outcome: BatchOutcome<K, T, E>) {
+        match &outcome {
+            Ok(_) => self.succeeded += 1,
+            Err(_) => self.failed += 1,
+        }
+        if self.outcomes.len() <= position {
+            self.outcomes.resize_with(position + 1, || None);
+        }
+        self.outcomes[position] = Some(outcome);
+    }
+}
+
+impl<I, K, T, E> Drop for Batcher<I, K, T, E> {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        for outcome in std::mem::take(&mut self.outcomes).into_iter().flatten() {
+            let mut aggregate = outcome.unwrap_or_else(Interrupted::into_partial);
+            drop_aggregate(&mut aggregate, &mut panics);
+        }
+        panics.resume();
+    }
+}
+
+impl<I, K, T, E> Sealed for Batcher<I, K, T, E> {}
+
+impl<I, K, T, E> Aggregating for Batcher<I, K, T, E> {}
+
+// Nothing in it is pinned.
+impl<I, K, T, E> Unpin for Batcher<I, K, T, E> {}
+
+impl<I, K, T, E> OutcomeTypes for Batcher<I, K, T, E> {
+    type Id = K;
+    type Value = T;
+    type Error = E;
+    type Key = usize;
+    type Slot<F> = Batch<I, K, F, T, E>;
+
+    fn source_options<'a>(&'a mut self, _: &'a mut Options) -> &'a mut Options {
+        &mut self.options
+    }
+
+    fn abandon<L, F, H>(
+        run: &mut Run<L, usize, Batch<I, K, F, T, E>>,
+        hooks: &mut H,
+        panics: &mut Panics,
+    ) where
+        H: Hooks<K, T, E>,
+    {
+        run.each_in_flight(|batch| {
+            Collector::<K, T, E>::abandon(&mut batch.get_mut().run, hooks, panics);
+        });
+    }
+
+    fn print(&self, in_flight: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessBatch")
+            .field("in_flight", &in_flight)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I, K, F, T, E> Consumer<F> for Batcher<I, K, T, E>
+where
+    I: Sources<Id = K, Future = F>,
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<Batches<K, T, E>, Interrupted<Batches<K, T, E>>>;
+
+    fn poll<L, X, Y, H>(
+        self: Pin<&mut Self>,
+        run: &mut Run<L, usize, Batch<I, K, F, T, E>>,
+        signals: Pin<&mut Signals<X, Y>>,
+        hooks: &mut H,
+        cx: &mut Context<'_>,
+    ) -> Poll<Self::Output>
+    where
+        L: Sources<Id = usize, Future = Batch<I, K, F, T, E>>,
+        X: Future,
+        Y: Future,
+        H: Hooks<K, T, E>,
+    {
+        let batcher = self.get_mut();
+        let end = ready!(run.poll(cx, signals, true, &mut Batching { batcher, hooks }));
+        // None is missing: every batch that was pulled is over.
+        let outcomes = std::mem::take(&mut batcher.outcomes);
+        Poll::Ready(resolve(end, outcomes.into_iter().flatten().collect()))
+    }
+}
+
+/// A batcher with the caller's hooks, for one poll.
+struct Batching<'a, I, K, T, E, H> {
+    batcher: &'a mut Batcher<I, K, T, E>,
+    hooks: &'a mut H,
+}
+
+impl<I, K, F, T, E, H> Driver<usize, Batch<I, K, F, T, E>> for Batching<'_, I, K, T, E, H>
+where
+    I: Sources<Id = K, Future = F>,
+    F: Future<Output = Result<T, E>>,
+    H: Hooks<K, T, E>,
+{
+    type Answer = BatchOutcome<K, T, E>;
+
+    const SOURCES_ARE_RUNS: bool = true;
+    const TIMES_SOURCES: bool = false;
+
+    fn started(&mut self, _: &usize) {}
+
+    fn poll_source(
+        &mut self,
+        batch: Pin<&mut Batch<I, K, F, T, E>>,
+        cx: &mut Context<'_>,
+        may_start: bool,
+    ) -> Poll<Self::Answer> {
+        let Batch { run, collector } = batch.get_mut();
+        if run.is_new() {
+            *run.options_mut() = self.batcher.options;
+        }
+        let no_signals = pin!(Signals::none());
+        let driver = &mut collector.with(self.hooks);
+        let end = ready!(run.poll(cx, no_signals, may_start, driver));
+        Poll::Ready(collector.finish(end))
+    }
+
+    fn stop(
+        &mut self,
+        position: &usize,
+        batch: Pin<&mut Batch<I, K, F, T, E>>,
+        reason: Reason,
+        budget: &mut Budget,
+        panics: &mut Panics,
+    ) -> Poll<()> {
+        let Batch { run, collector } = batch.get_mut();
+        let driver = &mut collector.with(self.hooks);
+        let end = ready!(run.interrupt(Err(reason), budget, driver, panics));
+        self.batcher.set(*position, collector.finish(end));
+        Poll::Ready(())
+    }
+
+    fn expire(
+        &mut self,
+        batch: Pin<&mut Batch<I, K, F, T, E>>,
+        budget: &mut Budget,
+        panics: &mut Panics,
+    ) {
+        let Batch { run, collector } = batch.get_mut();
+        let driver = &mut collector.with(self.hooks);
+        run.stop_overdue_sources(driver, panics);
+        let _ = run.interrupt(Err(Reason::TimedOut), budget, driver, panics);
+    }
+
+    fn finished(
+        &mut self,
+        position: usize,
+        outcome: Self::Answer,
+        _: Duration,
+        _: &mut Panics,
+    ) -> ControlFlow<End> {
+        self.batcher.set(position, outcome);
+        ControlFlow::Continue(())
+    }
+
+    fn timed_out(&mut self, _: usize, _: Duration, _: &mut Panics) -> ControlFlow<End> {
+        unreachable!("a batch whose time is up returns its own outcome")
+    }
+
+    /// The sources of the batch could not be made.
+    fn panicked(&mut self, position: usize, _: String, _: Duration, _: &mut Panics) {
+        let end = Err(Reason::Panicked);
+        self.batcher
+            .set(position, resolve(end, Aggregate::default()));
+    }
+
+    // A batch that was stopped has left its outcome.
+    fn unfinished(&mut self, _: usize, _: Reason, _: Duration, _: &mut Panics) {}
+
+    fn not_started(&mut self, _: usize, _: Reason, _: &mut Panics) {
+        unreachable!("a batch that was never started is made, to name its sources")
+    }
+
+    // The list of outcomes ends where the batches were no longer seen.
+    fn leave_unseen(&mut self) {}
+
+    fn verdict(
+        &mut self,
+        policies: &Policies,
+        most_left: impl FnOnce() -> Option<usize>,
+    ) -> Option<End> {
+        let batcher = &mut *self.batcher;
+        let counts = Counts {
+            succeeded: batcher.succeeded,
+            failed: batcher.failed,
+        };
+        let is_enough = || self.hooks.are_enough(&batcher.outcomes);
+        batcher
+            .verdicts
+            .verdict(policies, counts, most_left, is_enough)
+    }
+}

@@ -1,0 +1,89 @@
+use std::future::{pending, poll_fn};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+
+use super::{MOST_TURNS, PATIENCE, TURNS};
+use crate::scheduler::clock;
+use crate::{Interrupted, fetch_and_aggregate};
+
+/// A run that comes to how many answers it has.
+struct Run(BoxFuture<'static, usize>);
+
+impl Run {
+    /// A run after its deadline, of two sources, of which the first answers when it is told to. Both
+    /// were woken before the deadline and are pending: for all that the run knows, the runtime may have
+    /// refused them. The clock stands still.
+    fn after_its_deadline() -> (Self, oneshot::Sender<()>) {
+        clock::stop_at(Instant::now());
+        let (answer, answered) = oneshot::channel();
+        let (expire, expired) = oneshot::channel::<()>();
+        let sources = [answered.boxed(), pending().boxed()].map(|answer| async {
+            yield_now().await;
+            answer.await
+        });
+        let sources = sources.into_iter().enumerate();
+        let run = fetch_and_aggregate(sources, Duration::MAX);
+        let run = run.expire_on(expired);
+        let run = run.map(|outcome| {
+            outcome
+                .unwrap_or_else(Interrupted::into_partial)
+                .results
+                .len()
+        });
+        let mut run = Self(run.boxed());
+        assert!(run.is_pending(2));
+        expire.send(()).unwrap();
+        (run, answer)
+    }
+
+    fn poll(&mut self) -> Poll<usize> {
+        self.0.poll_unpin(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Whether it is pending for so many polls.
+    fn is_pending(&mut self, polls: u32) -> bool {
+        (0..polls).all(|_| self.poll().is_pending())
+    }
+}
+
+/// Wakes its task and is pending, once.
+async fn yield_now() {
+    let mut has_yielded = false;
+    let yields = poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
+    yields.await;
+}
+
+#[test]
+fn deadline_that_is_a_future_waits_for_refused_sources_however_fast_the_polls_are() {
+    let (mut run, answer) = Run::after_its_deadline();
+    assert!(run.is_pending(10 * TURNS));
+    answer.send(()).unwrap();
+    let came = (0..=MOST_TURNS).find_map(|_| match run.poll() {
+        Poll::Ready(came) => Some(came),
+        Poll::Pending => None,
+    });
+    assert_eq!(came, Some(1));
+}
+
+#[test]
+fn deadline_that_is_a_future_does_not_wait_for_ever() {
+    let (mut run, _answer) = Run::after_its_deadline();
+    assert!(run.is_pending(MOST_TURNS));
+    assert_eq!(run.poll(), Poll::Ready(0), "the clock stands still");
+
+    let (mut run, _answer) = Run::after_its_deadline();
+    assert!(run.is_pending(1));
+    clock::stop_at(clock::now() + PATIENCE);
+    assert!(run.is_pending(TURNS - 1));
+    assert_eq!(run.poll(), Poll::Ready(0), "the time is up");
+}

@@ -1,0 +1,158 @@
+//! The sources of a run: those in flight and those not started yet. They are dropped one after
+//! another, so that no destructor of one of them meets the panic of another.
+
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::clock::{self, Instant};
+use super::panics::Panics;
+use super::ready::{Flag, Ready};
+use super::slots::Slots;
+use crate::sources::Sources;
+
+/// Sources in their slots, and the list of those that come after them.
+pub(crate) struct InFlight<L, K, G> {
+    pub(super) slots: Slots<K, G>,
+    /// The sources not started yet. Gone once exhausted.
+    pub(super) list: Option<L>,
+    /// The waker that the list is polled with, if it may be pending.
+    waker: Option<Waker>,
+    /// Drops the rest of the list one by one.
+    drain: fn(&mut L, &mut Panics),
+}
+
+impl<L, K, G> InFlight<L, K, G> {
+    pub(super) fn new(list: L) -> Self
+    where
+        L: Sources<Id = K>,
+    {
+        Self {
+            slots: Slots::new(),
+            list: Some(list),
+            waker: None,
+            drain,
+        }
+    }
+
+    /// How long ago a source started, if that was noted.
+    #[inline]
+    pub(super) fn elapsed(&self, index: usize) -> Duration {
+        let started = self.slots.started_at(index);
+        started.map_or(Duration::ZERO, |at| {
+            clock::now().saturating_duration_since(at)
+        })
+    }
+
+    /// Notes when a source starts.
+    pub(super) fn note_start(&mut self, index: usize, now: Instant) {
+        self.slots.note_start(index, now);
+    }
+
+    /// Drops every source in flight, oldest first, and passes on its id and how long ago it started.
+    pub(super) fn drop_each(&mut self, panics: &mut Panics, mut dropped: impl FnMut(&K, Duration)) {
+        while let Some(oldest) = self.slots.oldest() {
+            let elapsed = self.elapsed(oldest);
+            let Some(id) = self.slots.remove(oldest, panics) else {
+                return;
+            };
+            panics.catch(|| dropped(&id, elapsed));
+            panics.drop_each([id]);
+        }
+    }
+}
+
+impl<L, K, G> InFlight<L, K, G>
+where
+    L: Sources<Id = K>,
+{
+    /// The next source of the list, as its id and what its future is made of.
+    #[inline(always)]
+    pub(super) fn next(&mut self, ready: &Ready) -> Poll<Option<(K, L::Seed)>> {
+        let Some(list) = &mut self.list else {
+            return Poll::Ready(None);
+        };
+        if !L::MAY_WAIT {
+            return list.poll_next(&mut Context::from_waker(Waker::noop()));
+        }
+        let waker = self
+            .waker
+            .get_or_insert_with(|| ready.flag_waker(Flag::Sources));
+        list.poll_next(&mut Context::from_waker(waker))
+    }
+
+    /// The next source of a list whose run has ended.
+    pub(super) fn next_to_name(&mut self) -> Poll<Option<(K, L::Seed)>> {
+        match &mut self.list {
+            Some(list) => list.poll_next(&mut Context::from_waker(Waker::noop())),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// How many sources are left to start, as the list reports it. A list that panics when it is asked
+    /// does not know.
+    #[inline(never)]
+    pub(super) fn not_started(&self) -> (usize, Option<usize>) {
+        self.not_started_or_panic(&mut Panics::default())
+    }
+
+    /// The same. A panic is noted in `panics`.
+    pub(super) fn not_started_or_panic(&self, panics: &mut Panics) -> (usize, Option<usize>) {
+        self.list.as_ref().map_or((0, Some(0)), |list| {
+            let hint = panics.catch(|| list.sources_left());
+            hint.unwrap_or((0, None))
+        })
+    }
+}
+
+/// Whether a list is that of a collection of the standard library, which makes nothing when it is asked
+/// for a source. Its name is all that is known of its type.
+fn is_collection<L>() -> bool {
+    const WRAPPERS: [&str; 2] = [
+        "futures_aggregate::process_batch::numbered::Numbered<",
+        "futures_aggregate::sources::Each<",
+    ];
+    const COLLECTIONS: [&str; 4] = [
+        "alloc::vec::",
+        "alloc::collections::",
+        "core::array::",
+        "core::option::",
+    ];
+    let mut name = std::any::type_name::<L>();
+    for wrapper in WRAPPERS {
+        name = name.strip_prefix(wrapper).unwrap_or(name);
+    }
+    std::mem::needs_drop::<L>() && COLLECTIONS.iter().any(|module| name.starts_with(module))
+}
+
+/// Drops each source that a list still has, as far as it reports how many there can be.
+fn drain<L: Sources>(list: &mut L, panics: &mut Panics) {
+    if L::MAY_WAIT {
+        return;
+    }
+    let most = panics.catch(|| list.sources_left().1.unwrap_or(0));
+    let cx = &mut Context::from_waker(Waker::noop());
+    for _ in 0..most.unwrap_or(0) {
+        match panics.catch(|| list.poll_next(cx)) {
+            Some(Poll::Ready(Some((id, seed)))) => list.discard(id, seed, panics),
+            Some(_) => return,
+            None => {}
+        }
+    }
+}
+
+impl<L, K, G> Drop for InFlight<L, K, G> {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        self.drop_each(&mut panics, |_, _| {});
+        if let Some(mut list) = self.list.take() {
+            // A collection that drops two sources that panic aborts the process. So its sources are
+            // dropped one by one. So are those of any other list where sources have panicked; it makes
+            // them for it.
+            if panics.is_some() || is_collection::<L>() {
+                (self.drain)(&mut list, &mut panics);
+            }
+            panics.catch(|| drop(list));
+        }
+        panics.resume();
+    }
+}

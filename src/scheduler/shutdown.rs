@@ -1,0 +1,190 @@
+//! The end of a run. Every source in flight is dropped at once; the names of those never started
+//! may take several polls.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use super::budget::Budget;
+use super::driver::{Driver, End};
+use super::panics::Panics;
+use super::{Run, Stage};
+use crate::Reason;
+use crate::sources::Sources;
+
+/// How many names cost as much as one source poll.
+const NAMES: usize = 6;
+
+impl<L, K, G> Run<L, K, G>
+where
+    L: Sources<Id = K, Future = G>,
+{
+    /// Ends the run: drops every source in flight, oldest first, and names those never started, as
+    /// far as the budget goes and the iterator knows how many there can be. Returns the recorded
+    /// end, which takes precedence over `end`, or pending while there are sources left to name.
+    pub(crate) fn interrupt(
+        &mut self,
+        end: End,
+        budget: &mut Budget,
+        driver: &mut impl Driver<K, G>,
+        panics: &mut Panics,
+    ) -> Poll<End> {
+        let end = match self.stage {
+            Stage::Ended(end) => return Poll::Ready(end),
+            Stage::Naming(end) => end,
+            Stage::New | Stage::Running | Stage::Done => {
+                self.stop_all(end, budget, driver, panics);
+                end
+            }
+        };
+        if !self.name_rest(end, budget, driver, panics) {
+            return Poll::Pending;
+        }
+        self.stage = Stage::Ended(end);
+        Poll::Ready(end)
+    }
+
+    /// Drops every source in flight. Those that are runs drop theirs.
+    fn stop_all(
+        &mut self,
+        end: End,
+        budget: &mut Budget,
+        driver: &mut impl Driver<K, G>,
+        panics: &mut Panics,
+    ) {
+        self.stage = Stage::Naming(end);
+        self.deadlines.disarm();
+        panics.catch(|| self.ready.close());
+        let reason = reason(end);
+        for _ in 0..self.in_flight.slots.len() {
+            let Some(oldest) = self.in_flight.slots.oldest() else {
+                break;
+            };
+            let Some((id, source)) = self.in_flight.slots.source(oldest) else {
+                break;
+            };
+            if driver.stop(id, source, reason, budget, panics).is_ready() {
+                self.stop(oldest, reason, driver, panics);
+            } else {
+                // It stays until its own sources are named, and keeps its place in the order.
+                self.in_flight.slots.renew(oldest);
+            }
+        }
+        self.count_unnamed(driver, panics);
+        driver.ended(panics);
+    }
+
+    /// Drops a source that is in flight, and reports it.
+    #[inline(always)]
+    fn stop(
+        &mut self,
+        index: usize,
+        reason: Reason,
+        driver: &mut impl Driver<K, G>,
+        panics: &mut Panics,
+    ) {
+        let elapsed = self.in_flight.elapsed(index);
+        if let Some(id) = self.in_flight.slots.remove(index, panics) {
+            driver.unfinished(id, reason, elapsed, panics);
+        }
+    }
+
+    /// Counts the sources that are to be named, if the list knows how many there can be. One that does
+    /// not know, or may wait for more, leaves sources unseen.
+    fn count_unnamed(&mut self, driver: &mut impl Driver<K, G>, panics: &mut Panics) {
+        // Longer lists were never meant to come to their end.
+        let most_named = isize::MAX as usize / size_of::<K>().max(1);
+        self.unnamed = match self.in_flight.not_started_or_panic(panics).1 {
+            Some(most) if most <= most_named && !(L::MAY_WAIT && most > 0) => most,
+            _ => {
+                driver.leave_unseen();
+                0
+            }
+        };
+    }
+
+    /// Names the sources never started, one by one. Returns whether all are named.
+    fn name_rest(
+        &mut self,
+        end: End,
+        budget: &mut Budget,
+        driver: &mut impl Driver<K, G>,
+        panics: &mut Panics,
+    ) -> bool {
+        let reason = reason(end);
+        if self.unnamed > 0 || !self.in_flight.slots.is_empty() {
+            budget.leave_sources();
+        }
+        let mut has_panicked = false;
+        while self.unnamed > 0 || !self.in_flight.slots.is_empty() {
+            if !budget.has_more() {
+                return false;
+            }
+            if self.in_flight.slots.is_empty() {
+                has_panicked = !self.name_next(has_panicked, reason, driver, panics);
+            }
+            if has_panicked || self.unnamed % NAMES == 0 {
+                budget.spend();
+            }
+            // A run whose own sources are not all named yet.
+            let Some(index) = self.in_flight.slots.oldest() else {
+                continue;
+            };
+            let Some((id, source)) = self.in_flight.slots.source(index) else {
+                continue;
+            };
+            if driver.stop(id, source, reason, budget, panics).is_pending() {
+                return false;
+            }
+            self.stop(index, reason, driver, panics);
+        }
+        if let Some(list) = self.in_flight.list.take() {
+            panics.catch(|| drop(list));
+        }
+        true
+    }
+
+    /// Names the next source of the list. One that is a run is made and put into a slot, since its own
+    /// sources are to be named. Returns whether the list could be asked; a list that has panicked twice
+    /// in a row counts as one source less.
+    fn name_next<D: Driver<K, G>>(
+        &mut self,
+        has_panicked: bool,
+        reason: Reason,
+        driver: &mut D,
+        panics: &mut Panics,
+    ) -> bool {
+        let next = panics.catch(|| self.in_flight.next_to_name());
+        let Some(next) = next else {
+            if has_panicked {
+                self.unnamed -= 1;
+                driver.leave_unseen();
+            }
+            return false;
+        };
+        let Poll::Ready(Some((id, seed))) = next else {
+            self.unnamed = 0;
+            return true;
+        };
+        self.unnamed -= 1;
+        if !D::SOURCES_ARE_RUNS {
+            panics.drop_each([seed]);
+            driver.not_started(id, reason, panics);
+            return true;
+        }
+        let list = self.in_flight.list.as_mut();
+        let source = panics.catch(|| list.map(|list| list.make(&id, seed)));
+        match source.flatten() {
+            Some(source) => {
+                let permit = self.admission.permit_naming();
+                self.in_flight.slots.insert(id, source, permit);
+            }
+            None => driver.panicked(id, String::new(), Duration::ZERO, panics),
+        }
+        true
+    }
+}
+
+/// Why the sources that have not answered were stopped.
+fn reason(end: End) -> Reason {
+    end.err().unwrap_or(Reason::NotNeeded)
+}

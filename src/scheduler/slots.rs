@@ -1,0 +1,201 @@
+//! Slots: a pinned place for each source in flight, reused by later sources.
+
+mod order;
+mod storage;
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use order::Order;
+use pin_project_lite::pin_project;
+use storage::Storage;
+
+use super::admission::Permit;
+use super::clock::Instant;
+use super::panics::Panics;
+pub(super) use super::ready::MOST_SLOTS;
+use super::ready::Ready;
+
+/// The sources in flight.
+pub(crate) struct Slots<K, G> {
+    slots: Storage<Slot<K, G>>,
+    order: Order,
+    /// When the sources in the slots started. Empty unless that is noted.
+    starts: Vec<Option<Instant>>,
+}
+
+pin_project! {
+    struct Slot<K, G> {
+        // The id of the source, and the permit that it started with.
+        id: Option<(K, Permit)>,
+        #[pin]
+        source: Option<G>,
+        // Once a source has kept the waker it was polled with, for every source that will live
+        // here.
+        waker: Option<Waker>,
+    }
+}
+
+impl<K, G> Default for Slot<K, G> {
+    fn default() -> Self {
+        Self {
+            id: None,
+            source: None,
+            waker: None,
+        }
+    }
+}
+
+impl<K, G> Slots<K, G> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Storage::new(),
+            order: Order::new(),
+            starts: Vec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts a source into a slot, as the newest.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, id: K, source: G, permit: Permit) -> usize {
+        let index = self.order.take();
+        if index == self.slots.len() {
+            self.slots.grow();
+        }
+        let mut slot = self.slots.get(index).project();
+        *slot.id = Some((id, permit));
+        slot.source.set(Some(source));
+        index
+    }
+
+    /// Lets `poll` poll the source in the slot, with a waker that wakes the slot. A source that
+    /// answers is dropped, and its id returned with the answer. A slot without a source, which a
+    /// waker kept from an earlier one can wake, is pending. A drop that panics is noted in `panics`.
+    #[inline(always)]
+    pub(crate) fn poll<R>(
+        &mut self,
+        index: usize,
+        ready: &mut Ready,
+        panics: &mut Panics,
+        poll: impl FnOnce(Pin<&mut G>, &mut Context<'_>) -> Poll<R>,
+    ) -> Poll<(K, R)> {
+        let mut slot = self.slots.get(index).project();
+        let Some(source) = slot.source.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let polled = match slot.waker {
+            Some(waker) => poll(source, &mut Context::from_waker(waker)),
+            None => {
+                let polled = poll(source, &mut Context::from_waker(ready.lend(index)));
+                if polled.is_pending() {
+                    *slot.waker = ready.kept();
+                }
+                polled
+            }
+        };
+        let Poll::Ready(answer) = polled else {
+            return Poll::Pending;
+        };
+        let (id, _permit) = slot.id.take().expect("a source with its id");
+        self.order.give_back(index);
+        drop_source(slot.source, panics);
+        Poll::Ready((id, answer))
+    }
+
+    /// The source in the slot, with its id.
+    pub(crate) fn source(&mut self, index: usize) -> Option<(&K, Pin<&mut G>)> {
+        let slot = self.slots.get(index).project();
+        let (id, _) = slot.id.as_ref()?;
+        Some((id, slot.source.as_pin_mut()?))
+    }
+
+    /// Passes on every source, the oldest first.
+    pub(crate) fn each(&mut self, mut found: impl FnMut(Pin<&mut G>)) {
+        for _ in 0..self.len() {
+            let Some(oldest) = self.oldest() else {
+                return;
+            };
+            self.renew(oldest);
+            if let Some((_, source)) = self.source(oldest) {
+                found(source);
+            }
+        }
+    }
+
+    /// Notes when the source in a slot started.
+    #[inline]
+    pub(crate) fn note_start(&mut self, index: usize, now: Instant) {
+        if self.starts.len() <= index {
+            self.starts.resize(index + 1, None);
+        }
+        self.starts[index] = Some(now);
+    }
+
+    /// When the source in a slot started, if that was noted.
+    #[inline]
+    pub(crate) fn started_at(&self, index: usize) -> Option<Instant> {
+        *self.starts.get(index)?
+    }
+
+    /// Drops the source in the slot. Returns its id, unless the slot was empty. A drop that panics is
+    /// noted in `panics`.
+    #[inline]
+    pub(crate) fn remove(&mut self, index: usize, panics: &mut Panics) -> Option<K> {
+        let slot = self.slots.get(index).project();
+        let (id, _permit) = slot.id.take()?;
+        self.order.give_back(index);
+        drop_source(slot.source, panics);
+        Some(id)
+    }
+
+    /// Makes a source the newest, without a deadline.
+    pub(crate) fn renew(&mut self, index: usize) {
+        self.order.renew(index);
+    }
+
+    /// The source that was started first.
+    pub(crate) fn oldest(&self) -> Option<usize> {
+        self.order.oldest()
+    }
+
+    /// Gives a deadline to every source that has none yet: those started last.
+    pub(crate) fn stamp(&mut self, deadline: Instant) {
+        self.order.stamp(deadline);
+    }
+
+    /// The source that was started first, if its deadline is not after `due`.
+    pub(crate) fn late(&self, due: Instant) -> Option<usize> {
+        self.next_deadline().filter(|deadline| *deadline <= due)?;
+        self.oldest()
+    }
+
+    /// Whether the source in the slot is late.
+    pub(crate) fn is_late(&self, index: usize, due: Instant) -> bool {
+        let deadline = self.order.deadline(index);
+        deadline.is_some_and(|deadline| deadline <= due)
+    }
+
+    /// The deadline that comes first.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.order.next_deadline()
+    }
+}
+
+fn drop_source<G>(mut source: Pin<&mut Option<G>>, panics: &mut Panics) {
+    if std::mem::needs_drop::<G>() {
+        panics.catch(|| source.set(None));
+    } else {
+        source.set(None);
+    }
+}
+
+#[cfg(test)]
+mod tests;

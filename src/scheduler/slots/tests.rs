@@ -1,0 +1,169 @@
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::Slots;
+use super::storage::Storage;
+use crate::scheduler::admission::Admission;
+use crate::scheduler::options::Options;
+use crate::scheduler::panics::Panics;
+use crate::scheduler::ready::Ready;
+
+/// Inserts sources that are plain numbers. Returns their slots.
+fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
+    let mut slots = Slots::new();
+    let indices = ids.map(|id| insert(&mut slots, id)).collect();
+    (slots, indices)
+}
+
+fn insert(slots: &mut Slots<u32, u32>, id: u32) -> usize {
+    let permit = Admission::new(&Options::NONE).permit(0);
+    slots.insert(id, id * 10, permit.expect("no limit"))
+}
+
+fn remove(slots: &mut Slots<u32, u32>, index: usize) -> Option<(u32, u32)> {
+    let source = slots.source(index).map(|(_, source)| *source);
+    slots.remove(index, &mut Panics::default()).zip(source)
+}
+
+/// Removes all sources, oldest first. Returns their ids.
+fn drain(slots: &mut Slots<u32, u32>) -> Vec<u32> {
+    std::iter::from_fn(|| slots.oldest().and_then(|index| remove(slots, index)))
+        .map(|(id, _)| id)
+        .collect()
+}
+
+#[test]
+fn sources_stay_in_the_order_in_which_they_were_started() {
+    for gone in 0..4 {
+        let (mut slots, indices) = filled(0..4);
+        assert_eq!(
+            remove(&mut slots, indices[gone]),
+            Some((gone as u32, gone as u32 * 10))
+        );
+        assert_eq!(slots.len(), 3);
+        insert(&mut slots, 9);
+        let mut left: Vec<_> = (0..4).filter(|&id| id != gone as u32).collect();
+        left.push(9);
+        assert_eq!(drain(&mut slots), left);
+        assert!(slots.is_empty());
+        assert_eq!(slots.oldest(), None);
+    }
+}
+
+#[test]
+fn slot_is_used_again_with_the_waker_that_a_source_has_kept() {
+    let (mut slots, indices) = filled(0..3);
+    let mut ready = Ready::new();
+    let kept = wakers(&mut slots, &mut ready, &indices);
+    assert!(!kept[0].will_wake(&kept[1]));
+    remove(&mut slots, indices[1]);
+    remove(&mut slots, indices[0]);
+    let mut again = [insert(&mut slots, 7), insert(&mut slots, 8)];
+    again.sort_unstable();
+    assert_eq!(again, [indices[0], indices[1]]);
+    let kept_again = wakers(&mut slots, &mut ready, &indices);
+    for (kept, again) in kept.iter().zip(&kept_again) {
+        assert!(kept.will_wake(again));
+    }
+    assert_eq!(drain(&mut slots), [2, 7, 8]);
+}
+
+/// Polls sources that keep their wakers. Returns these.
+fn wakers(slots: &mut Slots<u32, u32>, ready: &mut Ready, indices: &[usize]) -> Vec<Waker> {
+    let mut kept = Vec::new();
+    for &index in indices {
+        let poll = slots.poll(index, ready, &mut Panics::default(), |_, cx| {
+            kept.push(cx.waker().clone());
+            Poll::<()>::Pending
+        });
+        assert!(poll.is_pending());
+    }
+    kept
+}
+
+#[test]
+fn sources_that_keep_no_waker_share_one() {
+    let (mut slots, indices) = filled(0..3);
+    let mut ready = Ready::new();
+    let mut seen: Vec<*const ()> = Vec::new();
+    for &index in &indices {
+        let poll = slots.poll(index, &mut ready, &mut Panics::default(), |_, cx| {
+            cx.waker().wake_by_ref();
+            seen.push(cx.waker().data());
+            Poll::<()>::Pending
+        });
+        assert!(poll.is_pending());
+    }
+    assert_eq!(seen, [seen[0]; 3]);
+    ready.start_sweep(false);
+    let woken: Vec<_> = std::iter::from_fn(|| ready.next()).collect();
+    assert_eq!(woken, indices);
+}
+
+#[test]
+fn waker_kept_by_a_source_that_has_answered_wakes_no_other() {
+    let (mut slots, indices) = filled(0..2);
+    let mut ready = Ready::new();
+    let mut kept = None;
+    let answered = slots.poll(indices[0], &mut ready, &mut Panics::default(), |_, cx| {
+        kept = Some(cx.waker().clone());
+        Poll::Ready(())
+    });
+    assert_eq!(answered, Poll::Ready((0, ())));
+    let poll = slots.poll(indices[1], &mut ready, &mut Panics::default(), |_, cx| {
+        assert!(!kept.as_ref().unwrap().will_wake(cx.waker()));
+        Poll::<()>::Pending
+    });
+    assert!(poll.is_pending());
+    kept.unwrap().wake();
+    ready.start_sweep(false);
+    assert_eq!(ready.next(), Some(indices[0]));
+    assert_eq!(ready.next(), None);
+}
+
+#[test]
+fn empty_slot_has_nothing_to_poll_or_to_remove() {
+    let (mut slots, indices) = filled(0..1);
+    let mut ready = Ready::new();
+    let mut poll = |slots: &mut Slots<u32, u32>| {
+        let panics = &mut Panics::default();
+        slots.poll(indices[0], &mut ready, panics, |source, _| {
+            Poll::Ready(*source)
+        })
+    };
+    assert_eq!(poll(&mut slots), Poll::Ready((0, 0)));
+    assert!(poll(&mut slots).is_pending());
+    assert_eq!(remove(&mut slots, indices[0]), None);
+}
+
+#[test]
+fn deadlines_are_those_of_the_start_and_come_in_its_order() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let (mut slots, indices) = filled(0..2);
+    assert_eq!(slots.next_deadline(), None);
+    slots.stamp(now);
+    assert_eq!(slots.next_deadline(), Some(now));
+    insert(&mut slots, 2);
+    slots.stamp(later);
+    remove(&mut slots, indices[1]);
+    assert_eq!(slots.next_deadline(), Some(now));
+    remove(&mut slots, indices[0]);
+    assert_eq!(slots.next_deadline(), Some(later));
+    // The slots of the first two have no deadline left over.
+    insert(&mut slots, 3);
+    let last = slots.oldest().unwrap();
+    remove(&mut slots, last);
+    assert_eq!(slots.next_deadline(), None);
+}
+
+#[test]
+fn values_of_up_to_a_kibibyte_share_allocations() {
+    type Kibibyte = [[u64; 32]; 4];
+    let mut small = Storage::<Kibibyte>::new();
+    small.grow();
+    assert_eq!(small.len(), 4);
+    let mut large = Storage::<(Kibibyte, u8)>::new();
+    large.grow();
+    assert_eq!(large.len(), 1);
+}

@@ -1,0 +1,47 @@
+//! The result of `stream_results`.
+
+use crate::Outcome;
+
+/// What a run of [`stream_results`](crate::stream_results()) came to, besides what it delivered.
+///
+/// # Examples
+///
+/// ```
+/// use futures::future::ready;
+/// use futures_aggregate::{Interrupted, Streamed, stream_results};
+///
+/// # futures::executor::block_on(async {
+/// let (sender, receiver) = async_channel::unbounded();
+/// let driver = stream_results([("a", ready(Ok::<_, ()>(1))), ("b", ready(Ok(2)))], sender);
+/// let Streamed { delivered, undelivered, unfinished, unseen, .. } =
+///     driver.await.unwrap_or_else(Interrupted::into_partial);
+/// assert_eq!(delivered, 2);
+/// assert!(undelivered.is_empty() && unfinished.is_empty() && !unseen);
+/// # drop(receiver);
+/// # });
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use = "outcomes that could not be delivered are given back here"]
+pub struct Streamed<K, T, E> {
+    /// How many outcomes went into the channel. They belong to the receiver, read or not.
+    pub delivered: usize,
+    /// The outcomes that were there but could not be handed over, in the order of completion.
+    pub undelivered: Vec<Outcome<K, T, E>>,
+    /// The sources that had not answered when the run ended: first those in flight, in the order
+    /// in which they were started, then those never started, in the order of the list.
+    pub unfinished: Vec<K>,
+    /// Whether the run ended before it reached the end of its sources, so that some may be named
+    /// nowhere: those that are still in a stream, and those of a list that does not know its length.
+    pub unseen: bool,
+}
+
+impl<K, T, E> Default for Streamed<K, T, E> {
+    fn default() -> Self {
+        Self {
+            delivered: 0,
+            undelivered: Vec::new(),
+            unfinished: Vec::new(),
+            unseen: false,
+        }
+    }
+}

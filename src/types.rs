@@ -1,0 +1,82 @@
+//! The types and traits in the types of operations, for code that has to name them.
+//!
+//! A field of a struct names the type of an operation:
+//!
+//! ```
+//! use futures::channel::oneshot::Receiver;
+//! use futures::future::{BoxFuture, FutureExt};
+//! use futures_aggregate::FetchAndAggregate;
+//! use futures_aggregate::types::{First, Never, Signals};
+//!
+//! type Source = BoxFuture<'static, Result<u32, String>>;
+//! type List = std::vec::IntoIter<(&'static str, Source)>;
+//!
+//! struct Query {
+//!     run: FetchAndAggregate<
+//!         List,
+//!         &'static str,
+//!         Source,
+//!         u32,
+//!         String,
+//!         Signals<First<Never, Receiver<()>>>,
+//!     >,
+//! }
+//!
+//! # use std::time::Duration;
+//! # use futures_aggregate::fetch_and_aggregate;
+//! # let (cancel, cancelled) = futures::channel::oneshot::channel();
+//! let sources = vec![("a", async { Ok(1) }.boxed())];
+//! let query = Query {
+//!     run: fetch_and_aggregate(sources, Duration::from_secs(2)).cancel_on(cancelled),
+//! };
+//! # assert_eq!(futures::executor::block_on(query.run).unwrap().results, [("a", 1)]);
+//! # drop(cancel);
+//! ```
+//!
+//! A function that is generic over an operation bounds its parameters by the traits here. This one
+//! awaits the driver of any [`stream_results`](crate::stream_results()):
+//!
+//! ```
+//! use futures_aggregate::{Interrupted, Outcome, StreamResults};
+//! use futures_aggregate::types::{Deliver, Hooks, Signals, Sources};
+//!
+//! async fn delivered<L, K, F, T, E, D, X, Y, H>(
+//!     driver: StreamResults<L, K, F, T, E, D, Signals<X, Y>, H>,
+//! ) -> usize
+//! where
+//!     L: Sources<Id = K, Future = F>,
+//!     F: Future<Output = Result<T, E>>,
+//!     D: Deliver<Outcome<K, T, E>>,
+//!     X: Future,
+//!     Y: Future,
+//!     H: Hooks<K, T, E>,
+//! {
+//!     driver.await.unwrap_or_else(Interrupted::into_partial).delivered
+//! }
+//!
+//! # futures::executor::block_on(async {
+//! # let (sender, _receiver) = async_channel::unbounded();
+//! # let sources = [("a", std::future::ready(Ok::<_, ()>(1)))];
+//! let driver = futures_aggregate::stream_results(sources, sender).cancel_on(std::future::pending::<()>());
+//! assert_eq!(delivered(driver).await, 1);
+//! # });
+//! ```
+//!
+//! | method | makes |
+//! |---|---|
+//! | `cancel_on(a)` | `Signals<First<Never, A>>` |
+//! | `cancel_on(a).expire_on(b)` | `Signals<First<Never, A>, First<Never, B>>` |
+//! | `observe(o)` | `WithObserver<NoHooks, O>` |
+//! | `stop_when(r)` | `WithRule<NoHooks, R>`, or `WithBatchRule<NoHooks, R>` of batches |
+//! | `observe(o).stop_when(r)` | `WithRule<WithObserver<NoHooks, O>, R>` |
+//!
+//! The `D` of [`StreamResults`](crate::StreamResults) has no name that can be written: take the driver
+//! as a generic parameter, as `impl Future`, or box it.
+
+pub use crate::consumer::{Aggregating, Consumer, OutcomeTypes};
+pub use crate::fetch_and_aggregate::Collector;
+pub use crate::hooks::{Hooks, NoHooks, WithBatchRule, WithObserver, WithRule};
+pub use crate::process_batch::{Batch, Batcher, Numbered};
+pub use crate::scheduler::{First, Never, Signals};
+pub use crate::sources::{Each, FromStream, IntoBatches, IntoSources, Items, Sources};
+pub use crate::stream_results::{Deliver, Sink};
