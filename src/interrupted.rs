@@ -15,7 +15,7 @@ use crate::{Aggregate, Batches, Streamed};
 ///
 /// It owns the ids, the values and the errors. `?` into a `Box<dyn Error>` therefore requires them to
 /// be `'static`, and `?` into a `Box<dyn Error + Send + Sync>` requires them to be `Send` and `Sync`
-/// too.
+/// too. [`into_cause`](Interrupted::into_cause) drops the values and keeps the first failure.
 ///
 /// # Examples
 ///

@@ -174,6 +174,7 @@ mod stream_results;
 mod hedge;
 
 mod aggregate;
+mod cause;
 mod event;
 mod interrupted;
 
@@ -186,6 +187,7 @@ pub mod parts;
 pub mod guide;
 
 pub use crate::aggregate::{Aggregate, Outcome, SourceError};
+pub use crate::cause::{Cause, Partial};
 pub use crate::event::Event;
 pub use crate::fetch_and_aggregate::{FetchAndAggregate, fetch_and_aggregate};
 pub use crate::hedge::{AttemptsFailed, Hedge, HedgeBudget, hedge};
