@@ -9,9 +9,13 @@ use crate::{Aggregate, Batches, Streamed};
 ///
 /// It carries the reason and everything that was known by then. `?` is how a caller says that a
 /// partial answer is no answer; [`into_partial`](Interrupted::into_partial) is how it says that a
-/// partial answer is fine. It owns the ids and the values, so that `?` into a `Box<dyn Error>` wants
-/// them to be `'static` and `Debug`. Its text has the reason and the counts; the errors of the
-/// sources are in the partial.
+/// partial answer is fine. Its text and its `Debug` output have the reason and the counts, and require
+/// nothing of the ids, the values and the errors: `unwrap` works although they are not `Debug`. The
+/// errors of the sources are in the partial.
+///
+/// It owns the ids, the values and the errors. `?` into a `Box<dyn Error>` therefore requires them to
+/// be `'static`, and `?` into a `Box<dyn Error + Send + Sync>` requires them to be `Send` and `Sync`
+/// too. [`into_cause`](Interrupted::into_cause) drops the values and keeps the first failure.
 ///
 /// # Examples
 ///
@@ -27,10 +31,14 @@ use crate::{Aggregate, Batches, Streamed};
 ///     run.as_ref().unwrap_err().to_string(),
 ///     "timed out: 1 succeeded, 0 failed, 1 unfinished",
 /// );
+/// assert_eq!(
+///     format!("{:?}", run.as_ref().unwrap_err()),
+///     "Interrupted { reason: TimedOut, partial: 1 succeeded, 0 failed, 1 unfinished }",
+/// );
 /// let aggregate = run.unwrap_or_else(Interrupted::into_partial);
 /// assert_eq!(aggregate.results, [("a", 1)]);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[must_use = "an interrupted run carries what was known when it stopped"]
 pub struct Interrupted<P> {
     /// What stopped the run. The first cause wins.
@@ -78,8 +86,17 @@ impl<P: Summary> fmt::Display for Interrupted<P> {
     }
 }
 
+impl<P: Summary> fmt::Debug for Interrupted<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupted")
+            .field("reason", &self.reason)
+            .field("partial", &Counts(&self.partial))
+            .finish()
+    }
+}
+
 // The errors of the sources are in the partial, all of them, and none is the cause.
-impl<P: Summary + fmt::Debug> Error for Interrupted<P> {}
+impl<P: Summary> Error for Interrupted<P> {}
 
 /// What stopped a run before every source had answered.
 ///
@@ -140,9 +157,18 @@ impl fmt::Display for Reason {
 
 impl Error for Reason {}
 
-/// The counts in the text of an [`Interrupted`], for the three things a run can come to.
+/// The counts in the texts of an [`Interrupted`], for the three things a run can come to.
 pub trait Summary {
     fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+/// The counts of a partial, as `Debug` output.
+struct Counts<'a, P>(&'a P);
+
+impl<P: Summary> fmt::Debug for Counts<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.summarize(f)
+    }
 }
 
 impl<K, T, E> Summary for Aggregate<K, T, E> {

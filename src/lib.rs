@@ -185,6 +185,7 @@ mod sealed;
 
 mod aggregate;
 mod batches;
+mod cause;
 mod event;
 mod interrupted;
 mod streamed;
@@ -197,6 +198,7 @@ pub mod guide;
 
 pub use crate::aggregate::{Aggregate, Outcome, SourceError};
 pub use crate::batches::{BatchOutcome, Batches};
+pub use crate::cause::{Cause, Partial};
 pub use crate::event::Event;
 pub use crate::fetch_and_aggregate::{FetchAndAggregate, fetch_and_aggregate};
 pub use crate::hedge::{AttemptsFailed, Hedge, HedgeBudget, hedge};

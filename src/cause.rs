@@ -1,0 +1,235 @@
+//! The error that an interrupted run becomes when its results are not needed.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::interrupted::Summary;
+use crate::{Aggregate, Batches, Interrupted, Outcome, Reason, SourceError, Streamed};
+
+/// Why a run was interrupted, and the first failure of a source in it.
+///
+/// [`Interrupted::into_cause`] makes it. It has no results, so that it is an error for
+/// `anyhow::Error`, for `Box<dyn Error + Send + Sync>` and for a `#[from]` field of an enum that
+/// derives `thiserror::Error`, whatever the type of the values is. Such a conversion requires the ids
+/// to be `Debug`, `Send`, `Sync` and `'static`.
+///
+/// # Text
+///
+/// | the run | [`to_string`](ToString::to_string) |
+/// |---|---|
+/// | was ended by failures, see [`Reason::SourceFailed`] and [`Reason::QuorumUnreachable`] | `source failed: "a.example": 403 Forbidden` |
+/// | was ended by something else, after a source had failed | `timed out; first failure: "a.example": 403 Forbidden` |
+/// | has no failure | `timed out` |
+///
+/// # Source
+///
+/// [`Error::source`] returns the error of the source itself, where the first failure is
+/// [`SourceError::Failed`]. `downcast_ref` finds its type there. The text of the error is part of the
+/// text of the cause, so that a log line without the chain has it too; a log line with the whole chain
+/// has it twice. For [`SourceError::TimedOut`], for [`SourceError::Panicked`] and without a failure,
+/// [`Error::source`] returns `None`.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{self, ErrorKind};
+/// use std::time::Duration;
+/// use futures::future::ready;
+/// use futures_aggregate::{Cause, Interrupted, fetch_and_aggregate};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum PriceError {
+///     #[error("no prices")]
+///     Shops(#[from] Cause<String>),
+/// }
+///
+/// async fn prices() -> Result<Vec<u32>, PriceError> {
+///     let refused = ready(Err::<u32, _>(io::Error::from(ErrorKind::ConnectionRefused)));
+///     let aggregate = fetch_and_aggregate([("a.example".to_owned(), refused)], Duration::MAX)
+///         .fail_fast()
+///         .await
+///         .map_err(Interrupted::into_cause)?;
+///     Ok(aggregate.results.into_iter().map(|(_shop, price)| price).collect())
+/// }
+///
+/// # futures::executor::block_on(async {
+/// let PriceError::Shops(cause) = prices().await.unwrap_err();
+/// assert_eq!(cause.to_string(), r#"source failed: "a.example": connection refused"#);
+/// let (shop, _error) = cause.failure.unwrap();
+/// assert_eq!(shop, "a.example");
+/// # });
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Cause<K> {
+    /// What stopped the run.
+    pub reason: Reason,
+    /// The first failure of a source that the partial result had, with the id of the source.
+    pub failure: Option<(K, SourceError<Box<dyn Error + Send + Sync>>)>,
+}
+
+impl<K: fmt::Debug> fmt::Display for Cause<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        let Some((id, error)) = &self.failure else {
+            return Ok(());
+        };
+        let separator = match self.reason {
+            Reason::SourceFailed | Reason::QuorumUnreachable => ": ",
+            Reason::TimedOut
+            | Reason::Cancelled
+            | Reason::ReceiverClosed
+            | Reason::NotNeeded
+            | Reason::Panicked => "; first failure: ",
+        };
+        write!(f, "{separator}{id:?}: {error}")
+    }
+}
+
+impl<K: fmt::Debug> Error for Cause<K> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.failure {
+            Some((_, SourceError::Failed(error))) => Some(&**error),
+            Some((_, SourceError::TimedOut | SourceError::Panicked(_))) | None => None,
+        }
+    }
+}
+
+impl<P: Partial> Interrupted<P> {
+    /// Drops the results and keeps the reason and the first failure, with the id of its source.
+    ///
+    /// Which failure is the first one depends on the partial result:
+    ///
+    /// | partial result | first failure |
+    /// |---|---|
+    /// | [`Aggregate`] | the first of [`errors`](Aggregate::errors), which is the first in time |
+    /// | [`Batches`] | the first of `errors` in the first batch that has one, in the order of the batches |
+    /// | [`Streamed`] | the first among [`undelivered`](Streamed::undelivered); failures that were delivered belong to the receiver |
+    ///
+    /// A run of batches can also be stopped by a batch that was late. Its first failure may then be an
+    /// error in another batch, which did not stop the run.
+    ///
+    /// The errors of the sources have to convert into a `Box<dyn Error + Send + Sync>`. They need not
+    /// implement [`Error`], because `String`, `&str`, `Box<dyn Error + Send + Sync>` and
+    /// `anyhow::Error` do not implement it, but all convert into that box. Every type that implements
+    /// [`Error`] and is `Send`, `Sync` and `'static` converts into it too. `anyhow::Error` keeps
+    /// its text and its chain, but becomes a private type of its crate: `downcast_ref` on the
+    /// [`source`](Error::source) of the cause does not find the type of the error within.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::future::{FutureExt, pending, ready};
+    /// use futures_aggregate::{Interrupted, fetch_and_aggregate};
+    ///
+    /// async fn lengths() -> anyhow::Result<Vec<usize>> {
+    ///     let sources = [
+    ///         ("a.example", pending::<Result<usize, String>>().left_future()),
+    ///         ("b.example", ready(Err("403 Forbidden".to_owned())).right_future()),
+    ///     ];
+    ///     let aggregate = fetch_and_aggregate(sources, Duration::from_secs(2))
+    ///         .fail_fast()
+    ///         .await
+    ///         .map_err(Interrupted::into_cause)?;
+    ///     Ok(aggregate.results.into_iter().map(|(_host, length)| length).collect())
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let error = lengths().await.unwrap_err();
+    /// assert_eq!(error.to_string(), r#"source failed: "b.example": 403 Forbidden"#);
+    /// # });
+    /// ```
+    pub fn into_cause(self) -> Cause<P::Id>
+    where
+        P::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let failure = self.partial.into_first_failure().map(|(id, error)| {
+            let error = match error {
+                SourceError::Failed(error) => SourceError::Failed(error.into()),
+                SourceError::TimedOut => SourceError::TimedOut,
+                SourceError::Panicked(message) => SourceError::Panicked(message),
+            };
+            (id, error)
+        });
+        Cause {
+            reason: self.reason,
+            failure,
+        }
+    }
+}
+
+/// A partial result of a run: an [`Aggregate`], [`Batches`] or a [`Streamed`].
+///
+/// It names the types of the ids and of the errors in a partial result, so that one method
+/// [`Interrupted::into_cause`] serves the three operations. To call that method, this trait does not
+/// have to be imported. The trait is sealed: no other type can implement it.
+///
+/// # Examples
+///
+/// A function for the interrupted runs of all three operations:
+///
+/// ```
+/// use std::error::Error;
+/// use futures_aggregate::{Aggregate, Interrupted, Partial, Reason, Streamed};
+///
+/// fn into_boxed<P>(interrupted: Interrupted<P>) -> Box<dyn Error + Send + Sync>
+/// where
+///     P: Partial<Id = String>,
+///     P::Error: Into<Box<dyn Error + Send + Sync>>,
+/// {
+///     interrupted.into_cause().into()
+/// }
+///
+/// let partial = Aggregate::<String, u32, String>::default();
+/// let error = into_boxed(Interrupted { reason: Reason::TimedOut, partial });
+/// assert_eq!(error.to_string(), "timed out");
+///
+/// let partial = Streamed::<String, u32, std::io::Error>::default();
+/// let error = into_boxed(Interrupted { reason: Reason::ReceiverClosed, partial });
+/// assert_eq!(error.to_string(), "receiver closed");
+/// ```
+pub trait Partial: Summary {
+    /// The type of the ids of the sources.
+    type Id;
+
+    /// The type of the errors of the sources.
+    type Error;
+
+    /// The first failure, for [`Interrupted::into_cause`].
+    #[doc(hidden)]
+    fn into_first_failure(self) -> Option<(Self::Id, SourceError<Self::Error>)>;
+}
+
+impl<K, T, E> Partial for Aggregate<K, T, E> {
+    type Id = K;
+    type Error = E;
+
+    fn into_first_failure(self) -> Option<(K, SourceError<E>)> {
+        self.errors.into_iter().next()
+    }
+}
+
+impl<K, T, E> Partial for Batches<K, T, E> {
+    type Id = K;
+    type Error = E;
+
+    fn into_first_failure(self) -> Option<(K, SourceError<E>)> {
+        self.into_iter().find_map(|batch| {
+            batch
+                .unwrap_or_else(Interrupted::into_partial)
+                .into_first_failure()
+        })
+    }
+}
+
+impl<K, T, E> Partial for Streamed<K, T, E> {
+    type Id = K;
+    type Error = E;
+
+    fn into_first_failure(self) -> Option<(K, SourceError<E>)> {
+        self.undelivered
+            .into_iter()
+            .find_map(|(id, result): Outcome<K, T, E>| Some((id, result.err()?)))
+    }
+}
