@@ -117,6 +117,7 @@ fn debug_output_has_the_reason_and_the_counts_and_requires_nothing() {
             delivered: 2,
             undelivered: vec![(opaque(), undelivered)],
             unfinished: Vec::new(),
+            unseen: false,
         },
     };
     assert_eq!(
@@ -425,6 +426,7 @@ fn streams_have_the_first_failure_that_was_not_delivered() {
         delivered: 1,
         undelivered: vec![("ok.example", Ok::<_, SourceError<Status>>(opaque()))],
         unfinished: vec!["slow.example"],
+        unseen: false,
     };
     let cause = interrupted(Reason::ReceiverClosed, partial).into_cause();
     assert_eq!(cause.to_string(), "receiver closed");

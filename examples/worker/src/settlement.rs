@@ -35,6 +35,7 @@ impl Settlement {
                 results,
                 errors,
                 unfinished,
+                ..
             } = batch.unwrap_or_else(Interrupted::into_partial);
             let done = results.into_iter().map(|(entry, ())| entry);
             settlement.done.extend(done);
@@ -98,14 +99,14 @@ mod tests {
                 (last.clone(), failure()),
                 (panicked.clone(), SourceError::Panicked("no".to_owned())),
             ],
-            unfinished: vec![],
+            ..Aggregate::default()
         };
         let interrupted = Interrupted {
             reason: Reason::TimedOut,
             partial: Aggregate {
                 results: vec![(partial.clone(), ())],
-                errors: vec![],
                 unfinished: vec![unfinished.clone()],
+                ..Aggregate::default()
             },
         };
         let expected = Settlement {
@@ -129,9 +130,8 @@ mod tests {
         let interrupted = Interrupted {
             reason: Reason::TimedOut,
             partial: Aggregate {
-                results: vec![],
-                errors: vec![],
                 unfinished: vec![hanging.clone(), waiting.clone()],
+                ..Aggregate::default()
             },
         };
         let expected = Settlement {
