@@ -93,7 +93,7 @@ where
 {
     fn drop(&mut self) {
         let mut panics = Panics::default();
-        if let Some((run, hooks)) = &mut self.parts {
+        if let Some((run, hooks)) = self.parts.as_mut().filter(|(run, _)| run.in_flight() > 0) {
             panics.catch(|| run.close());
             C::abandon(run, hooks, &mut panics);
         }
@@ -106,6 +106,7 @@ where
     L: Sources<Id = C::Key>,
     C: OutcomeTypes,
 {
+    #[inline(always)]
     pub(crate) fn new(sources: L, options: Options, consumer: C) -> Self {
         Self {
             in_flight: Attended {
@@ -549,6 +550,7 @@ where
 {
     type Output = C::Output;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (run, hooks) = this.in_flight.parts();

@@ -114,6 +114,7 @@ enum Stage {
 }
 
 impl<L, K, G> Run<L, K, G> {
+    #[inline(always)]
     pub(crate) fn new(sources: L, options: Options) -> Self
     where
         L: Sources<Id = K>,
@@ -123,7 +124,7 @@ impl<L, K, G> Run<L, K, G> {
             in_flight: InFlight::new(sources),
             options,
             admission: Admission::new(&options),
-            deadlines: Deadlines::new(&options),
+            deadlines: Deadlines::NONE,
             stage: Stage::New,
             now: None,
             has_started: false,

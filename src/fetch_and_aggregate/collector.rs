@@ -39,6 +39,7 @@ impl<K, T, E> Collector<K, T, E> {
     }
 
     /// The result of a run that has ended.
+    #[inline]
     pub(crate) fn finish(
         &mut self,
         end: End,
@@ -105,6 +106,7 @@ where
 {
     type Output = Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>;
 
+    #[inline]
     fn poll<L, X, Y, H>(
         self: Pin<&mut Self>,
         run: &mut Run<L, K, F>,

@@ -131,6 +131,7 @@ where
 {
     type Output = Result<Batches<K, T, E>, Interrupted<Batches<K, T, E>>>;
 
+    #[inline]
     fn poll<L, X, Y, H>(
         self: Pin<&mut Self>,
         run: &mut Run<L, usize, Batch<I, K, F, T, E>>,

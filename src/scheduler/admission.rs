@@ -24,6 +24,7 @@ pub(crate) struct Admission {
 pub(crate) struct Permit(());
 
 impl Admission {
+    #[inline]
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             limit: options.concurrency.min(MOST_SLOTS),

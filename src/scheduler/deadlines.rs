@@ -24,14 +24,22 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
+    /// No limits.
+    pub(crate) const NONE: Self = Self {
+        timeout: None,
+        source_timeout: None,
+        pace: None,
+        whole: None,
+        next_start: None,
+        alarm: None,
+    };
+
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             timeout: limit(options.timeout),
             source_timeout: limit(options.source_timeout),
             pace: limit(options.pace),
-            whole: None,
-            next_start: None,
-            alarm: None,
+            ..Self::NONE
         }
     }
 

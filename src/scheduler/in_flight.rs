@@ -22,6 +22,7 @@ pub(crate) struct InFlight<L, K, G> {
 }
 
 impl<L, K, G> InFlight<L, K, G> {
+    #[inline(always)]
     pub(super) fn new(list: L) -> Self
     where
         L: Sources<Id = K>,

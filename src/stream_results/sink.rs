@@ -74,6 +74,7 @@ where
 {
     type Output = Result<Streamed<K, T, E>, Interrupted<Streamed<K, T, E>>>;
 
+    #[inline]
     fn poll<L, X, Y, H>(
         self: Pin<&mut Self>,
         run: &mut Run<L, K, F>,
