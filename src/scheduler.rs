@@ -1,15 +1,15 @@
-//! The one scheduling loop under all operations: sources in, outcomes out.
+//! The scheduling loop of every operation: sources in, outcomes out.
 //!
-//! A [`Run`] drives the sources and knows when to stop. What an outcome is worth and where it goes
-//! is the business of an [`Operation`]. The order within a poll:
+//! A [`Run`] polls its sources and decides when it ends. A [`Driver`] decides what happens to each
+//! outcome. One poll takes these steps, in this order:
 //!
-//! 1. The signals: is the run cancelled, or expired, or has the receiver left?
-//! 2. The sources that were woken, each once.
-//! 3. New sources, as many as the concurrency limit admits, each polled as it starts.
-//! 4. The deadlines of sources. Has every source answered?
-//! 5. The deadline of the run.
+//! 1. Poll the signals: cancel, expire, a receiver that has closed.
+//! 2. Poll the sources that were woken, each once.
+//! 3. Start new sources, as many as [`admission`] permits, and poll each.
+//! 4. Stop the sources whose own deadline has passed. End the run if every source has answered.
+//! 5. Check the deadline of the run.
 //!
-//! The policies are asked after each outcome.
+//! The stop policies are checked after each outcome.
 
 mod admission;
 mod alarms;
@@ -27,9 +27,11 @@ mod policy;
 #[cfg(all(test, futures_aggregate_shuttle))]
 mod races;
 mod ready;
+mod recovery;
 mod shutdown;
 mod signals;
 mod slots;
+mod start;
 mod sync;
 mod task;
 
@@ -40,7 +42,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use admission::{Admission, Permit};
+use admission::Admission;
 pub(crate) use budget::Budget;
 use clock::Instant;
 use deadlines::Deadlines;
@@ -58,44 +60,48 @@ pub use signals::{First, Never, Signals};
 use crate::Reason;
 use crate::sources::Sources;
 
-/// Sources, and all that is needed to drive them to their end.
+/// A run: sources of type `G`, named by `K`, taken from a list `L`, and the state of polling them.
 pub struct Run<L, K, G> {
-    /// Dropped first, so that what the sources wake when they are dropped wakes no task.
+    /// Which sources were woken. Dropped first, so that a source that wakes others in its destructor
+    /// wakes no task.
     ready: Ready,
+    /// The sources.
     in_flight: InFlight<L, K, G>,
+    /// The caller's settings.
     options: Options,
+    /// What may start.
     admission: Admission,
+    /// Deadlines, and the alarm for the next of them.
     deadlines: Deadlines,
+    /// How far the run has come.
     stage: Stage,
-    /// When this poll began, if there are deadlines; and what the clock said when it was read again.
+    /// The clock at the start of this poll, or when it was read again. `None` without deadlines.
     now: Option<Instant>,
     /// Whether this poll has started a source.
     has_started: bool,
-    /// How much of the budget of this poll was spent when a source was last found pending.
+    /// The budget spent in this poll when a source was last found pending.
     pending_after: u32,
-    /// Polls since a sweep left a source pending that the runtime may have refused.
+    /// Polls since a sweep left a source pending for which the cooperative budget may have been spent.
     calm_polls: u32,
-    /// Whether sweeps are shuffled: from the first one on that left a source pending.
+    /// Whether sweeps are shuffled, as they are once a sweep has left a source pending.
     is_shuffled: bool,
-    /// The time between a deadline and its consequences.
+    /// The time between a deadline and its effect.
     grace: Option<Box<Grace>>,
     /// Deadlines up to this one have had their grace.
     settled: Option<Instant>,
-    /// Whether late sources are being stopped, and the last poll of each is on its way.
+    /// Whether a late source is getting its last poll.
     is_stopping: bool,
-    /// Whether late sources are left that the last poll had no budget for.
+    /// Whether the last poll had no budget for some of the late sources.
     late_left: bool,
-    /// Whether the last poll ended with a panic.
+    /// Whether the last poll panicked.
     has_panicked: bool,
-    /// The slot whose source is being polled. It is still set after the source has panicked.
+    /// The slot whose source is being polled, or made. Still set after the source has panicked.
     polling: Option<usize>,
-    /// The source whose future is being made. It is still here after that has panicked.
-    making: Option<K>,
-    /// Whether the list is being asked for a source. It is still set after it has panicked.
+    /// Whether the list is being polled for a source. Still set after the list has panicked.
     pulling: bool,
-    /// Whether the list is pending, so that it is asked again only when it was woken.
+    /// Whether the list is pending. It is polled again when it was woken.
     list_waits: bool,
-    /// How many sources are still to be named, after the run has ended.
+    /// The number of sources to name after the run has ended.
     unnamed: usize,
 }
 
@@ -104,8 +110,9 @@ pub struct Run<L, K, G> {
 enum Stage {
     /// Never polled.
     New,
+    /// Polled, and not ended.
     Running,
-    /// Ended. Sources that were never started are still to be named.
+    /// Ended. Some sources that were never started are not named yet.
     Naming(End),
     /// Ended; the result has not been returned yet.
     Ended(End),
@@ -114,6 +121,7 @@ enum Stage {
 }
 
 impl<L, K, G> Run<L, K, G> {
+    /// A run that was never polled.
     #[inline(always)]
     pub(crate) fn new(sources: L, options: Options) -> Self
     where
@@ -137,7 +145,6 @@ impl<L, K, G> Run<L, K, G> {
             late_left: false,
             has_panicked: false,
             polling: None,
-            making: None,
             pulling: false,
             list_waits: false,
             unnamed: 0,
@@ -169,19 +176,22 @@ impl<L, K, G> Run<L, K, G> {
         self.in_flight.list.as_mut()
     }
 
+    /// Whether the run was never polled.
     pub(crate) fn is_new(&self) -> bool {
         matches!(self.stage, Stage::New)
     }
 
+    /// The number of sources in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.slots.len()
     }
 
+    /// Whether the run has returned its result.
     pub(crate) fn is_terminated(&self) -> bool {
         matches!(self.stage, Stage::Done)
     }
 
-    /// Lets go of the task, so that what the sources wake when they are dropped wakes no task.
+    /// Drops the task's waker, so that a source that wakes others in its destructor wakes no task.
     pub(crate) fn close(&mut self) {
         self.ready.close();
     }
@@ -201,8 +211,8 @@ impl<L, K, G> Run<L, K, G>
 where
     L: Sources<Id = K, Future = G>,
 {
-    /// Polls the sources, and returns how the run ends when it does. A run that is part of another
-    /// one starts sources only if it `may_start` them.
+    /// Polls the run. Returns how it ended. A run inside another run starts sources only if it
+    /// `may_start` them.
     pub(crate) fn poll<C: Future, X: Future>(
         &mut self,
         cx: &mut Context<'_>,
@@ -235,11 +245,11 @@ where
         if L::MAY_WAIT && self.ready.take_flag(Flag::Sources) {
             self.list_waits = false;
         }
-        let mut goes_on = false;
+        let mut is_rest = false;
         loop {
-            // One for the whole poll, because one around each source could be measured.
+            // One `catch_unwind` for the whole poll: one around each source has a measurable cost.
             let step = catch_unwind(AssertUnwindSafe(|| {
-                self.step(goes_on, signals.as_mut(), budget, driver)
+                self.step(is_rest, signals.as_mut(), budget, driver)
             }));
             match step {
                 Ok(ControlFlow::Continue(next)) => {
@@ -251,7 +261,7 @@ where
                     let mut panics = Panics::default();
                     signals.clear(&mut panics);
                     let end = match end {
-                        // A receiver that left after the deadline does not change the reason.
+                        // The deadline came first if it has passed.
                         Err(Reason::ReceiverClosed) if self.is_closing() => Err(Reason::TimedOut),
                         end => end,
                     };
@@ -259,28 +269,21 @@ where
                 }
                 Err(payload) => {
                     budget.release();
-                    let message = panics::message(&*payload);
-                    let mut panics = Panics::default();
-                    let was_source = self.recover(driver, message, &mut panics);
-                    if was_source && self.options.catches_panics {
-                        panics::discard(payload);
-                    } else {
-                        panics.note_first(payload);
-                    }
+                    let panics = self.recover(payload, driver);
                     if panics.is_some() {
                         self.has_panicked = true;
                         self.ready.end_poll(cx.waker(), Next::Again);
                         panics.resume();
                         return Poll::Pending;
                     }
-                    goes_on = true;
+                    is_rest = true;
                 }
             }
         }
     }
 
-    /// Ends the run, over as many polls as it takes. A panic on the way is resumed at the end of the
-    /// poll.
+    /// Ends the run, which takes several polls if there are many sources to name. A panic is resumed
+    /// at the end of the poll.
     fn finish(
         &mut self,
         end: End,
@@ -300,21 +303,22 @@ where
         end
     }
 
-    /// One poll: to the end of the run, or to where it has to wait. `goes_on` says that it is the
-    /// rest of a poll, after a panic that was caught.
+    /// One poll. Breaks when the run ends; otherwise returns what follows the poll. `is_rest` is true
+    /// for the rest of a poll in which a panic was caught.
     fn step<C: Future, X: Future>(
         &mut self,
-        goes_on: bool,
+        is_rest: bool,
         mut signals: Pin<&mut Signals<C, X>>,
         budget: &mut Budget,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End, Next> {
         let is_new = matches!(self.stage, Stage::New);
         self.stage = Stage::Running;
-        // The signals come first, while the runtime's cooperative budget is fresh.
+
+        // 1. Signals. They come first, while the task's cooperative budget is fresh.
         signals.as_mut().poll(&mut self.ready);
-        if self.has_panicked || goes_on {
-            // An outcome before the panic may have decided it.
+        if self.has_panicked || is_rest {
+            // The panic came before the policies could see the last outcome.
             self.verdict(driver)?;
         }
         if signals.is_cancelled() {
@@ -332,28 +336,28 @@ where
             }
         }
 
-        // The sources that were woken.
+        // 2. Sources that were woken.
         self.note_lateness(budget, driver)?;
         driver.flush(&mut self.ready, budget)?;
         if self.late_left {
             self.stop_late_sources(budget, driver)?;
         }
-        if !goes_on {
+        if !is_rest {
             self.ready.start_sweep(self.is_shuffled);
         }
         self.sweep(budget, driver)?;
 
-        // New sources. After an iterator has panicked, one poll does without it, so that one that
-        // panics again and again holds up no deadline.
+        // 3. New sources. After the list has panicked, one poll skips it, so that a list that panics
+        // in every poll delays no deadline.
         if self.in_flight.list.is_some() {
             if !self.pulling {
                 self.admit(budget, driver)?;
             }
-            // The end of the sources may decide it.
+            // The end of the list may make a quorum unreachable.
             self.verdict(driver)?;
         }
 
-        // The deadlines.
+        // 4. Deadlines of sources.
         let has_deadlines = self.now.is_some() || self.grace.is_some();
         if has_deadlines {
             self.deadlines.note_alarm(&mut self.ready);
@@ -366,6 +370,8 @@ where
         if self.is_complete(driver) {
             return ControlFlow::Break(Ok(()));
         }
+
+        // 5. The deadline of the run.
         let mut next = None;
         if has_deadlines || signals.is_expired() {
             next = self.check_grace(signals.is_expired(), budget, driver)?;
@@ -384,8 +390,8 @@ where
         ControlFlow::Continue(self.wait_until(next_source, driver))
     }
 
-    /// What is to follow a poll: another one at once if there is work left, or else the next wake or
-    /// the next deadline, which is that of the run, of a source, or of a start.
+    /// What follows a poll: another poll at once if there is work left, and otherwise the next wake or
+    /// the next deadline (of the run, of a source, or of a start).
     #[inline]
     fn wait_until(&mut self, next_source: Option<Instant>, driver: &impl Driver<K, G>) -> Next {
         let is_busy =
@@ -410,9 +416,9 @@ where
         }
     }
 
-    /// Goes on with the sweep under way, as far as the budget goes that is not for new sources.
+    /// Continues the current sweep, with the part of the budget that is not reserved for new sources.
     fn sweep(&mut self, budget: &mut Budget, driver: &mut impl Driver<K, G>) -> ControlFlow<End> {
-        // Sources that wake themselves for ever must not keep others from being started.
+        // Sources that wake themselves in every poll must not keep new ones from starting.
         if self.can_admit(driver) {
             budget.reserve();
         }
@@ -422,6 +428,7 @@ where
         ControlFlow::Continue(())
     }
 
+    /// Polls the sources of the current sweep while there is budget.
     fn go_on_sweeping(
         &mut self,
         budget: &mut Budget,
@@ -439,144 +446,16 @@ where
     /// Whether the budget allows another source to be polled.
     #[inline(always)]
     fn may_poll(budget: &mut Budget, driver: &impl Driver<K, G>) -> bool {
-        // A run gets one slot at least.
+        // Every run polls at least one source.
         budget.has_more() && (!Self::are_runs(driver) || budget.has_share() || budget.is_fresh())
     }
 
-    /// Starts new sources and polls each at once, so that one that is ready gives its slot straight
-    /// back. One may start even if the budget is spent, or sources that take long would keep it from
-    /// starting for ever.
-    fn admit(&mut self, budget: &mut Budget, driver: &mut impl Driver<K, G>) -> ControlFlow<End> {
-        let is_over = |now| self.deadlines.is_over(now);
-        let has_free_start = self.admission.take_free_start();
-        let mut is_first = has_free_start && !budget.looked_at().is_some_and(is_over);
-        let may_start = self.can_admit(driver);
-        while may_start {
-            let Some(permit) = self.permit(driver) else {
-                break;
-            };
-            if !std::mem::take(&mut is_first) && !Self::may_poll(budget, driver) {
-                break;
-            }
-            match self.pull() {
-                Poll::Ready(Some((id, seed))) => {
-                    let index = self.start(id, seed, permit, driver);
-                    self.poll_source(index, true, budget, driver)?;
-                }
-                Poll::Ready(None) => self.drop_list(),
-                Poll::Pending => break,
-            }
-        }
-        if self.in_flight.list.is_some() {
-            self.end_list(driver);
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Asks the list for a source.
-    #[inline(always)]
-    fn pull(&mut self) -> Poll<Option<(K, L::Seed)>> {
-        self.pulling = true;
-        let next = self.in_flight.next(&self.ready);
-        self.pulling = false;
-        self.list_waits = next.is_pending();
-        next
-    }
-
-    /// Puts a source into flight, and reports it.
-    #[inline(always)]
-    fn start<D: Driver<K, G>>(
-        &mut self,
-        id: K,
-        seed: L::Seed,
-        permit: Permit,
-        driver: &mut D,
-    ) -> usize {
-        self.has_started = true;
-        self.deadlines.note_start();
-        let mut panics = Panics::default();
-        panics.catch(|| driver.started(&id));
-        let (id, source) = self.make(id, seed);
-        let index = self.in_flight.slots.insert(id, source, permit);
-        if D::TIMES_SOURCES {
-            self.in_flight.note_start(index, clock::now());
-        }
-        self.ready.cover(index);
-        if panics.is_some() {
-            // It is polled by the next sweep.
-            self.ready.wake(index);
-            panics.resume();
-        }
-        index
-    }
-
-    /// Makes the future of a source. If that panics, the source has panicked.
-    #[inline(always)]
-    fn make(&mut self, id: K, seed: L::Seed) -> (K, G) {
-        let list = self.in_flight.list.as_mut();
-        let list = list.expect("the list that the source came from");
-        if !L::MAKING_MAY_PANIC {
-            let source = list.make(&id, seed);
-            return (id, source);
-        }
-        let making = self.making.insert(id);
-        let source = list.make(making, seed);
-        let id = self.making.take().expect("the id that was just put there");
-        (id, source)
-    }
-
-    /// Drops a list that reports that it has come to its end, which needs no budget. A source that it
-    /// has nevertheless is polled by the next sweep.
-    #[inline(never)]
-    fn end_list(&mut self, driver: &mut impl Driver<K, G>) {
-        if self.pulling || self.list_waits || self.in_flight.not_started().1 != Some(0) {
-            return;
-        }
-        let Some(permit) = self.permit(driver) else {
-            return;
-        };
-        match self.pull() {
-            Poll::Ready(None) => self.drop_list(),
-            Poll::Ready(Some((id, seed))) => {
-                let index = self.start(id, seed, permit, driver);
-                self.ready.wake(index);
-            }
-            Poll::Pending => {}
-        }
-    }
-
-    fn drop_list(&mut self) {
-        let exhausted = self.in_flight.list.take();
-        drop(exhausted);
-    }
-
-    /// Whether there may be sources left to start, and room for one, and time.
-    fn can_admit(&self, driver: &impl Driver<K, G>) -> bool {
-        self.has_next() && self.admission.may_start(self.occupied(driver)) && !self.is_closing()
-    }
-
-    /// Permits the start of a source, if the list may have one and there is room for it.
-    #[inline]
-    fn permit(&self, driver: &impl Driver<K, G>) -> Option<Permit> {
-        let has_next = self.has_next().then_some(());
-        has_next.and_then(|()| self.admission.permit(self.occupied(driver)))
-    }
-
-    /// Whether the list may have a source now.
-    fn has_next(&self) -> bool {
-        self.in_flight.list.is_some() && !self.list_waits
-    }
-
-    /// How many sources are in flight, outcomes that wait to be passed on included.
-    fn occupied(&self, driver: &impl Driver<K, G>) -> usize {
-        self.in_flight.slots.len() + driver.waiting()
-    }
-
-    /// Whether the deadline of the whole run has passed.
+    /// Whether the deadline of the run has passed.
     fn is_closing(&self) -> bool {
         self.grace.as_ref().is_some_and(|grace| grace.covers_run)
     }
 
+    /// Polls the source in a slot.
     #[inline(always)]
     fn poll_slot<D: Driver<K, G>>(
         &mut self,
@@ -591,7 +470,8 @@ where
         self.poll_source(index, true, budget, driver)
     }
 
-    /// Polls a source whose time is up. What it does is noted. If it is a run, it starts no sources.
+    /// Polls a source whose deadline has passed, and notes its progress. If the source is a run, it
+    /// starts no sources.
     #[inline(never)]
     fn poll_covered(
         &mut self,
@@ -605,6 +485,7 @@ where
         flow
     }
 
+    /// Polls the source in a slot, and passes its outcome on.
     #[inline(always)]
     fn poll_source<D: Driver<K, G>>(
         &mut self,
@@ -615,7 +496,7 @@ where
     ) -> ControlFlow<End> {
         let mut panics = Panics::default();
         self.polling = Some(index);
-        // An empty slot that a stale waker has woken costs a poll too.
+        // A spurious wakeup of an empty slot costs budget too.
         budget.spend();
         let slots = &mut self.in_flight.slots;
         let poll = slots.poll(index, &mut self.ready, &mut panics, |source, cx| {
@@ -637,7 +518,7 @@ where
         self.verdict(driver)
     }
 
-    /// Ends the run if its outcomes decide how.
+    /// Breaks if the stop policies end the run.
     fn verdict(&mut self, driver: &mut impl Driver<K, G>) -> ControlFlow<End> {
         let in_flight = &self.in_flight;
         let most_left = || {
@@ -652,15 +533,15 @@ where
         }
     }
 
-    /// Prepares for the outcomes of this many sources, unless a few may be enough.
+    /// Reserves memory for the outcomes of this many sources, unless a few may be enough.
     fn expect(&self, sources: usize, driver: &mut impl Driver<K, G>) {
         if !self.options.policies.may_be_early() {
             driver.expect(sources);
         }
     }
 
-    /// Whether every source has answered, and every outcome was passed on. An iterator that says
-    /// that it has come to its end is asked.
+    /// Whether every source has answered and every outcome was passed on. A list that reports that it
+    /// is empty is polled once more, to be sure.
     fn is_complete(&mut self, driver: &mut impl Driver<K, G>) -> bool {
         if !self.in_flight.slots.is_empty() {
             return false;
@@ -671,33 +552,7 @@ where
         self.in_flight.list.is_none() && self.occupied(driver) == 0
     }
 
-    /// After a panic: drops the source that panicked and accounts for it. Returns whether it was
-    /// one. A hook that panics when it is told is noted in `panics`.
-    fn recover(
-        &mut self,
-        driver: &mut impl Driver<K, G>,
-        message: String,
-        panics: &mut Panics,
-    ) -> bool {
-        if let Some(id) = self.making.take() {
-            driver.panicked(id, message, Duration::ZERO, panics);
-            return true;
-        }
-        let Some(index) = self.polling.take() else {
-            return false;
-        };
-        if Self::are_runs(driver) {
-            return true;
-        }
-        // A source that panics in its drop after it has panicked has had its say.
-        let mut second = Panics::default();
-        let elapsed = self.in_flight.elapsed(index);
-        if let Some(id) = self.in_flight.slots.remove(index, &mut second) {
-            driver.panicked(id, message, elapsed, panics);
-        }
-        true
-    }
-
+    /// Whether the sources are runs, that is, batches.
     fn are_runs<D: Driver<K, G>>(_: &D) -> bool {
         D::SOURCES_ARE_RUNS
     }

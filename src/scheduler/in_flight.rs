@@ -4,7 +4,7 @@
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::clock::{self, Instant};
+use super::clock;
 use super::panics::Panics;
 use super::ready::{Flag, Ready};
 use super::slots::Slots;
@@ -42,11 +42,6 @@ impl<L, K, G> InFlight<L, K, G> {
         started.map_or(Duration::ZERO, |at| {
             clock::now().saturating_duration_since(at)
         })
-    }
-
-    /// Notes when a source starts.
-    pub(super) fn note_start(&mut self, index: usize, now: Instant) {
-        self.slots.note_start(index, now);
     }
 
     /// Drops every source in flight, oldest first, and passes on its id and how long ago it started.

@@ -176,7 +176,7 @@ where
         match source.flatten() {
             Some(source) => {
                 let permit = self.admission.permit_naming();
-                self.in_flight.slots.insert(id, source, permit);
+                self.in_flight.slots.insert(id, Some(source), permit);
             }
             None => driver.panicked(id, String::new(), Duration::ZERO, panics),
         }

@@ -63,17 +63,29 @@ impl<K, G> Slots<K, G> {
         self.len() == 0
     }
 
-    /// Puts a source into a slot, as the newest.
+    /// Puts a source into a slot, as the newest. Without a source, the slot is to be filled.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, id: K, source: G, permit: Permit) -> usize {
+    pub(crate) fn insert(&mut self, id: K, source: Option<G>, permit: Permit) -> usize {
         let index = self.order.take();
         if index == self.slots.len() {
             self.slots.grow();
         }
         let mut slot = self.slots.get(index).project();
         *slot.id = Some((id, permit));
-        slot.source.set(Some(source));
+        slot.source.set(source);
+        if let Some(start) = self.starts.get_mut(index) {
+            *start = None;
+        }
         index
+    }
+
+    /// Fills a slot that was taken without a source.
+    #[inline]
+    pub(crate) fn fill(&mut self, index: usize, make: impl FnOnce(&K) -> G) {
+        let mut slot = self.slots.get(index).project();
+        if let Some((id, _)) = slot.id {
+            slot.source.set(Some(make(id)));
+        }
     }
 
     /// Lets `poll` poll the source in the slot, with a waker that wakes the slot. A source that

@@ -17,7 +17,7 @@ fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
 
 fn insert(slots: &mut Slots<u32, u32>, id: u32) -> usize {
     let permit = Admission::new(&Options::NONE).permit(0);
-    slots.insert(id, id * 10, permit.expect("no limit"))
+    slots.insert(id, Some(id * 10), permit.expect("no limit"))
 }
 
 fn remove(slots: &mut Slots<u32, u32>, index: usize) -> Option<(u32, u32)> {

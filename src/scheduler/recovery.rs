@@ -1,0 +1,54 @@
+//! After a panic in a poll: which source panicked, if any did, and what becomes of it.
+
+use std::any::Any;
+
+use super::Run;
+use super::driver::Driver;
+use super::panics::{self, Panics};
+use crate::sources::Sources;
+
+impl<L, K, G> Run<L, K, G>
+where
+    L: Sources<Id = K, Future = G>,
+{
+    /// Drops the source that panicked, and reports it. Returns the panics that are to unwind: that of
+    /// the poll, unless it was a source's and the run catches those, and that of an observer.
+    pub(super) fn recover(
+        &mut self,
+        payload: Box<dyn Any + Send>,
+        driver: &mut impl Driver<K, G>,
+    ) -> Panics {
+        let mut panics = Panics::default();
+        let message = panics::message(&*payload);
+        let was_source = self.drop_panicked(message, driver, &mut panics);
+        if was_source && self.options.catches_panics {
+            panics::discard(payload);
+        } else {
+            panics.note_first(payload);
+        }
+        panics
+    }
+
+    /// Drops the source that was being polled or made, and reports it. Returns whether there was one.
+    fn drop_panicked(
+        &mut self,
+        message: String,
+        driver: &mut impl Driver<K, G>,
+        panics: &mut Panics,
+    ) -> bool {
+        let Some(index) = self.polling.take() else {
+            return false;
+        };
+        if Self::are_runs(driver) && self.in_flight.slots.source(index).is_some() {
+            // It has dropped its own source that panicked, and goes on.
+            return true;
+        }
+        // A second panic, in the destructor of the source, adds nothing.
+        let mut second = Panics::default();
+        let elapsed = self.in_flight.elapsed(index);
+        if let Some(id) = self.in_flight.slots.remove(index, &mut second) {
+            driver.panicked(id, message, elapsed, panics);
+        }
+        true
+    }
+}
