@@ -95,11 +95,12 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let options = Options {
-        source_timeout: BATCH_TIMEOUT,
+        timeout: BATCH_TIMEOUT,
+        sources_first: true,
         ..Options::NONE
     };
     let batches = Numbered::new(batches.into_items());
-    Operation::new(batches, options, Batcher::new(Options::NONE))
+    Operation::new(batches, Options::NONE, Batcher::new(options))
 }
 
 /// The future of [`process_batch`]. `B` is what the batches come from, and `I` the sources of one.
@@ -164,7 +165,7 @@ where
     /// ```
     #[track_caller]
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
-        self.options().source_timeout = timeout;
+        self.consumer_mut().options.timeout = timeout;
         self
     }
 

@@ -89,8 +89,6 @@ pub struct Run<L, K, G> {
     grace: Option<Box<Grace>>,
     /// Deadlines up to this one have had their grace.
     settled: Option<Instant>,
-    /// Whether a late source is getting its last poll.
-    is_stopping: bool,
     /// Whether the last poll had no budget for some of the late sources.
     late_left: bool,
     /// Whether the last poll panicked.
@@ -141,7 +139,6 @@ impl<L, K, G> Run<L, K, G> {
             is_shuffled: false,
             grace: None,
             settled: None,
-            is_stopping: false,
             late_left: false,
             has_panicked: false,
             polling: None,
@@ -238,7 +235,6 @@ where
             Stage::Done => panic!("polled after completion; check `is_terminated()` first"),
         }
         self.admission.begin_poll(may_start);
-        self.is_stopping = false;
         self.pending_after = 0;
         let budget = &mut Budget::open(self.now);
         self.ready.begin_poll();
@@ -463,8 +459,7 @@ where
         budget: &mut Budget,
         driver: &mut D,
     ) -> ControlFlow<End> {
-        let is_watched = self.grace.is_some() || D::SOURCES_ARE_RUNS && self.is_stopping;
-        if is_watched && self.is_covered(index) {
+        if self.grace.is_some() && self.is_covered(index) {
             return self.poll_covered(index, budget, driver);
         }
         self.poll_source(index, true, budget, driver)

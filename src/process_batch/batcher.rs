@@ -203,18 +203,6 @@ where
         Poll::Ready(())
     }
 
-    fn expire(
-        &mut self,
-        batch: Pin<&mut Batch<I, K, F, T, E>>,
-        budget: &mut Budget,
-        panics: &mut Panics,
-    ) {
-        let Batch { run, collector } = batch.get_mut();
-        let driver = &mut collector.with(self.hooks);
-        run.stop_overdue_sources(driver, panics);
-        let _ = run.interrupt(Err(Reason::TimedOut), budget, driver, panics);
-    }
-
     fn finished(
         &mut self,
         position: usize,
@@ -227,7 +215,7 @@ where
     }
 
     fn timed_out(&mut self, _: usize, _: Duration, _: &mut Panics) -> ControlFlow<End> {
-        unreachable!("a batch whose time is up returns its own outcome")
+        unreachable!("the run of a batch has its own deadline")
     }
 
     /// The sources of the batch could not be made.

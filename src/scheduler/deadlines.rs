@@ -16,6 +16,8 @@ pub(crate) struct Deadlines {
     source_timeout: Option<Duration>,
     /// How long after the last start one more source may be started than the limit admits.
     pace: Option<Duration>,
+    /// Whether sources are compared with the clock although the deadline of the run came first.
+    sources_first: bool,
     /// When the whole run ends, once it has begun.
     whole: Option<Instant>,
     /// When one more source may be started, once the clock was read after the last start.
@@ -29,6 +31,7 @@ impl Deadlines {
         timeout: None,
         source_timeout: None,
         pace: None,
+        sources_first: false,
         whole: None,
         next_start: None,
         alarm: None,
@@ -39,6 +42,7 @@ impl Deadlines {
             timeout: limit(options.timeout),
             source_timeout: limit(options.source_timeout),
             pace: limit(options.pace),
+            sources_first: options.sources_first,
             ..Self::NONE
         }
     }
@@ -105,7 +109,10 @@ impl Deadlines {
     /// The time up to which sources can be late: they are compared with the run's own deadline
     /// where that has passed, so that of two deadlines the one that came first counts.
     pub(crate) fn due(&self, now: Instant) -> Instant {
-        self.whole.map_or(now, |whole| whole.min(now))
+        match self.whole {
+            Some(whole) if !self.sources_first => whole.min(now),
+            _ => now,
+        }
     }
 
     /// The deadline of a source that starts now, if the clock can express it.

@@ -55,9 +55,6 @@ pub(crate) trait Driver<K, G> {
         Poll::Ready(())
     }
 
-    /// Interrupts a source that is a run, because its time is up. Its next poll returns the outcome.
-    fn expire(&mut self, _source: Pin<&mut G>, _budget: &mut Budget, _panics: &mut Panics) {}
-
     /// A source has answered, and was dropped.
     fn finished(
         &mut self,

@@ -241,7 +241,7 @@ where
     pub(super) fn is_covered(&self, index: usize) -> bool {
         match &self.grace {
             Some(grace) => grace.covers_run || self.in_flight.slots.is_late(index, grace.due),
-            None => self.is_stopping,
+            None => false,
         }
     }
 
@@ -316,7 +316,7 @@ where
         while let Some(index) = self.in_flight.slots.late(due) {
             if is_zero {
                 // It was started in this poll, which has paid for it.
-                self.stop_late(index, budget, driver)?;
+                self.stop_late(index, driver)?;
                 continue;
             }
             if !Self::may_poll(budget, driver) {
@@ -326,9 +326,7 @@ where
                 break;
             }
             if self.ready.take(index) {
-                self.is_stopping = true;
                 self.poll_slot(index, budget, driver)?;
-                self.is_stopping = false;
             } else {
                 budget.spend();
             }
@@ -337,50 +335,13 @@ where
             }
             let deadline = self.in_flight.slots.next_deadline();
             let is_final = deadline.is_none_or(|deadline| self.had_grace(deadline));
-            if !is_final && self.may_have_refused(index, budget, driver) {
+            if !is_final && self.is_suspicious(budget) {
                 self.begin_grace(Grace::new(now, false, Arrival::OnTime));
                 break;
             }
-            self.stop_late(index, budget, driver)?;
+            self.stop_late(index, driver)?;
         }
         ControlFlow::Continue(())
-    }
-
-    /// Stops the sources whose own time is up, before the run is ended from outside.
-    pub(crate) fn stop_overdue_sources(
-        &mut self,
-        driver: &mut impl Driver<K, G>,
-        panics: &mut Panics,
-    ) {
-        if !self.deadlines.has_source_timeout() {
-            return;
-        }
-        let now = clock::now();
-        while let Some(index) = self.in_flight.slots.late(now) {
-            let elapsed = self.in_flight.elapsed(index);
-            let Some(id) = self.in_flight.slots.remove(index, panics) else {
-                return;
-            };
-            let _ = driver.timed_out(id, elapsed, panics);
-        }
-    }
-
-    /// Whether the runtime may have refused a source in this poll, for all that is known: one that
-    /// is pending was not the first to be polled. Or a run in the slot has more to do.
-    fn may_have_refused(
-        &mut self,
-        index: usize,
-        budget: &Budget,
-        driver: &impl Driver<K, G>,
-    ) -> bool {
-        if self.is_suspicious(budget) {
-            return true;
-        }
-        let has_more = Self::are_runs(driver) && self.ready.take(index);
-        if has_more {
-            self.ready.wake(index);
-        }
-        has_more
     }
 
     /// Whether the runtime may have refused a source: in this poll, or in one so short ago that it
@@ -407,25 +368,8 @@ where
         }
     }
 
-    fn stop_late(
-        &mut self,
-        index: usize,
-        budget: &mut Budget,
-        driver: &mut impl Driver<K, G>,
-    ) -> ControlFlow<End> {
+    fn stop_late(&mut self, index: usize, driver: &mut impl Driver<K, G>) -> ControlFlow<End> {
         let mut panics = Panics::default();
-        if Self::are_runs(driver) {
-            // It returns what it came to when it is polled, which takes several polls if it has many
-            // sources to name.
-            if let Some((_, source)) = self.in_flight.slots.source(index) {
-                driver.expire(source, budget, &mut panics);
-            }
-            self.in_flight.slots.renew(index);
-            self.ready.wake(index);
-            panics.resume();
-            self.ready.take(index);
-            return self.poll_slot(index, budget, driver);
-        }
         let elapsed = self.in_flight.elapsed(index);
         let flow = match self.in_flight.slots.remove(index, &mut panics) {
             Some(id) => driver.timed_out(id, elapsed, &mut panics),

@@ -11,6 +11,9 @@ pub struct Options {
     pub(crate) timeout: Duration,
     /// The time of each source from its own start. [`Duration::MAX`] is no limit.
     pub(crate) source_timeout: Duration,
+    /// Whether a source whose time is up has timed out although the deadline of the run came first, if
+    /// both are noticed in one poll.
+    pub(crate) sources_first: bool,
     /// How long after the last start one more source may start than `concurrency` admits.
     /// [`Duration::MAX`] is never.
     pub(crate) pace: Duration,
@@ -26,6 +29,7 @@ impl Options {
         concurrency: usize::MAX,
         timeout: Duration::MAX,
         source_timeout: Duration::MAX,
+        sources_first: false,
         pace: Duration::MAX,
         catches_panics: false,
         policies: Policies {
