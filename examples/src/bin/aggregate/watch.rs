@@ -54,6 +54,8 @@ impl Watch {
                         Err(_) => Fate::Failed,
                     }
                 }
+                // Its fate stays `NeverStarted`, and it has no span.
+                Event::NotStarted { .. } => return,
                 _ => span.fate = Fate::CutOff,
             }
             span.end = now;
