@@ -1,14 +1,14 @@
-//! From what you know to what is here, and recipes.
+//! How to move here from other libraries, and recipes.
 //!
 //! - [`from_go`]: contexts, `errgroup`, wait groups and channels, each beside its counterpart.
-//! - [`from_join_set`]: for those who spawn their sources on tokio.
-//! - [`from_buffer_unordered`]: for those who drive a stream of futures.
-//! - [`recipes`]: retries, limits per host, spans, progress, paused time, parallelism, blocking
-//!   work, WebAssembly.
+//! - [`from_join_set`]: for code that spawns its sources on tokio.
+//! - [`from_buffer_unordered`]: for code that drives a stream of futures.
+//! - [`recipes`]: errors, retries, limits per host, sources from streams, crawlers, spans, progress,
+//!   paused time, parallelism, blocking work, WebAssembly.
 //! - [`dropping`]: what stops when a future is dropped, and what does not.
-//! - [`unusual_input`]: what becomes of input that nobody means to give.
+//! - [`unusual_input`]: what happens to unusual input, and with misbehaving executors and wakers.
 //!
-//! Every program in it is run with the tests of this crate, but the one for WebAssembly.
+//! The tests of this crate run every program in the guide, except the one for WebAssembly.
 
 #[doc = include_str!("guide/from_go.md")]
 pub mod from_go {}

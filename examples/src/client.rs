@@ -1,4 +1,4 @@
-//! An HTTP client, and whom it asks.
+//! An HTTP client, and the URLs that it requests.
 
 use std::io;
 
@@ -12,10 +12,10 @@ pub struct Asked {
     pub client: Client,
 }
 
-/// Asks these URLs, or without any the servers of this machine, which it starts.
+/// These URLs; or, if there are none, URLs of servers that it starts on this machine.
 pub fn asked(urls: Vec<Url>) -> io::Result<Asked> {
     let client = if urls.is_empty() {
-        // No proxy could reach them, and they need no certificates, as they speak plain HTTP.
+        // A proxy could not reach these servers. They speak plain HTTP, so they need no certificates.
         build(Client::builder().no_proxy().tls_certs_only([]))?
     } else {
         build(Client::builder())?
@@ -25,7 +25,7 @@ pub fn asked(urls: Vec<Url>) -> io::Result<Asked> {
 }
 
 fn build(builder: ClientBuilder) -> io::Result<Client> {
-    // An error says that there is a provider already, and any will do.
+    // An error means that there is a provider already, and any provider is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     builder
         .build()

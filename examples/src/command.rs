@@ -1,4 +1,4 @@
-//! A program from its arguments to its exit status.
+//! Arguments and exit status of a program.
 
 use std::io;
 use std::process::ExitCode;
@@ -6,20 +6,20 @@ use std::process::ExitCode;
 use clap::Parser;
 use reqwest::Url;
 
-/// Runs a program with the arguments that it was called with. Bad ones, and an error, are told on
-/// the standard error, and the status is 1.
+/// Runs a program with its command-line arguments. Bad arguments and errors are printed to the standard
+/// error, and the status is 1.
 pub fn main<A: Parser>(run: impl FnOnce(A) -> io::Result<ExitCode>) -> ExitCode {
     let args = match A::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Help and version are no errors. Whether they can be shown changes nothing.
+            // Help and version are not errors. A failure to print them is ignored.
             let _ = error.print();
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
     match run(args) {
         Ok(code) => code,
-        // Whoever reads the output has seen enough.
+        // The reader of the output has closed it, like `head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -28,7 +28,7 @@ pub fn main<A: Parser>(run: impl FnOnce(A) -> io::Result<ExitCode>) -> ExitCode 
     }
 }
 
-/// 0 if the answer is all that was asked for, 2 if it is a part.
+/// 0 if the answer is complete, 2 if it is partial.
 #[must_use]
 pub fn exit_code(complete: bool) -> ExitCode {
     ExitCode::from(if complete { 0 } else { 2 })
@@ -49,7 +49,7 @@ pub fn url(schemes: &'static [&str]) -> impl Fn(&str) -> Result<Url, String> + C
     }
 }
 
-/// The URLs that were given, each by its own name.
+/// URLs with themselves as their names.
 pub(crate) fn named(urls: Vec<Url>) -> Vec<(String, Url)> {
     urls.into_iter().map(|url| (url.to_string(), url)).collect()
 }

@@ -1,4 +1,4 @@
-//! SQLite files to ask.
+//! SQLite files to query.
 
 use std::fs;
 use std::io;
@@ -8,8 +8,8 @@ use rusqlite::Connection;
 
 use crate::Files;
 
-/// These, or without any some that it makes: three with orders, one whose list of orders has no
-/// end, and one that is no database.
+/// These files; or, if there are none, files that it makes: three with orders, one with endless orders,
+/// and one that is not a database.
 pub fn given_or_made(paths: Vec<PathBuf>) -> io::Result<Files> {
     Files::given_or_made(paths, make)
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::Files;
 
-/// These, or without any some that it makes: sound ones, one with dead links, one that is no text
-/// and one that does not exist.
+/// These documents; or, if there are none, documents that it makes: good ones, one with dead links, one
+/// that is not text, and one that does not exist.
 pub fn given_or_made(paths: Vec<PathBuf>) -> io::Result<Files> {
     Files::given_or_made(paths, make)
 }

@@ -1,4 +1,4 @@
-//! Errors that tell all they know.
+//! Errors printed with their causes.
 
 use std::error::Error;
 use std::fmt;

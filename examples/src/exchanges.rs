@@ -14,16 +14,16 @@ use crate::command::named;
 /// How an exchange answers.
 #[derive(Clone, Copy)]
 enum Habit {
-    /// With what the others ask for, and this much more.
+    /// With the common price plus this much.
     Quotes(f64),
-    /// For this instrument alone; for others never.
+    /// Only for this instrument; never for others.
     OnlyFor(&'static str),
-    /// By closing the connection.
+    /// Closes the connection.
     Closes,
 }
 
-/// These with their names, or without any the exchanges of this machine, which it starts. They run
-/// until the program ends.
+/// These URLs with their names; or, if there are none, those of exchanges that it starts on this
+/// machine. The exchanges run until the program ends.
 pub async fn urls_or_own(urls: Vec<Url>) -> io::Result<Vec<(String, Url)>> {
     if !urls.is_empty() {
         return Ok(named(urls));

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// Files, and the folder that they are in where they were made. It goes with this value.
+/// Files, and the folder of files that the program made. Dropping this value deletes the folder.
 pub struct Files {
     pub paths: Vec<PathBuf>,
     _folder: Option<TempDir>,
 }
 
 impl Files {
-    /// These, or without any those that `make` makes in a folder.
+    /// These files; or, if there are none, the files that `make` makes in a folder.
     pub(crate) fn given_or_made(
         paths: Vec<PathBuf>,
         make: impl FnOnce(&Path) -> io::Result<Vec<PathBuf>>,

@@ -1,4 +1,4 @@
-//! What the programs share: the parts that none of them is about.
+//! Code that the programs share, and that is not about this crate.
 
 mod client;
 mod command;

@@ -1,4 +1,4 @@
-//! What pictures have in common.
+//! Parts of SVG pictures.
 
 use svg::Document;
 use svg::node::element::{Line, Rectangle, Text};
@@ -20,17 +20,17 @@ pub fn title(x: f64, y: f64, content: impl Into<String>) -> Text {
     text(x, y, content).set("font-size", 16)
 }
 
-/// Begins at `x`.
+/// Text that begins at `x`.
 pub fn text(x: f64, y: f64, content: impl Into<String>) -> Text {
     Text::new(content).set("x", x).set("y", y)
 }
 
-/// Has its middle at `x`.
+/// Text that has its middle at `x`.
 pub fn middle(x: f64, y: f64, content: impl Into<String>) -> Text {
     text(x, y, content).set("text-anchor", "middle")
 }
 
-/// Ends at `x`.
+/// Text that ends at `x`.
 pub fn end(x: f64, y: f64, content: impl Into<String>) -> Text {
     text(x, y, content).set("text-anchor", "end")
 }

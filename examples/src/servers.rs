@@ -1,4 +1,4 @@
-//! Servers on this machine, one for every kind of answer that the world gives.
+//! Servers on this machine, one for each kind of good or bad answer.
 
 use std::future::pending;
 use std::io;
@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::command::named;
 
-/// These with their names, or without any the servers of this machine, which it starts.
+/// These URLs with their names; or, if there are none, those of servers that it starts on this machine.
 pub fn urls_or_own(urls: Vec<Url>) -> io::Result<Vec<(String, Url)>> {
     if urls.is_empty() {
         return start();
@@ -28,8 +28,8 @@ pub fn urls_or_own(urls: Vec<Url>) -> io::Result<Vec<(String, Url)>> {
     Ok(named(urls))
 }
 
-/// Starts the servers, each on a port of its own, on a thread of their own, so that any executor
-/// can ask them. They run until the program ends.
+/// Starts each server on its own port. All of them run on one separate thread, so any executor can ask
+/// them. They run until the program ends.
 fn start() -> io::Result<Vec<(String, Url)>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let servers = runtime.block_on(serve_all())?;
@@ -72,7 +72,7 @@ async fn slow() -> &'static str {
 async fn half_way() -> Response {
     let promised = Bytes::from_static(b"once upon a ti");
     let chunks = stream::iter([Ok(promised), Err(io::Error::other("out of paper"))]).then(
-        // The first part must be on its way before the connection closes.
+        // Send the first part before the connection closes.
         async |chunk| {
             sleep(Duration::from_millis(50)).await;
             chunk
@@ -81,7 +81,7 @@ async fn half_way() -> Response {
     ([(CONTENT_LENGTH, "1000")], Body::from_stream(chunks)).into_response()
 }
 
-/// Sends a little at a time, for a second.
+/// Sends small parts for a second.
 async fn dripping() -> Response {
     let drops = stream::unfold(0, |sent| async move {
         sleep(Duration::from_millis(100)).await;
@@ -90,7 +90,7 @@ async fn dripping() -> Response {
     Body::from_stream(drops).into_response()
 }
 
-/// Answers whatever it is asked with what is not HTTP.
+/// Answers every request with bytes that are not HTTP.
 async fn garbage(name: &str) -> io::Result<(String, Url)> {
     let (listener, url) = listen().await?;
     tokio::spawn(async move {
@@ -102,7 +102,7 @@ async fn garbage(name: &str) -> io::Result<(String, Url)> {
 }
 
 async fn babble(mut connection: TcpStream) -> io::Result<()> {
-    // However much of the question has come, the answer is the same.
+    // The answer does not depend on the request.
     let _ = connection.read(&mut [0; 1024]).await?;
     connection.write_all(b"%&!#~ blah blah\r\n\r\n").await
 }

@@ -1,4 +1,4 @@
-//! The program as its users meet it.
+//! Runs the program and checks its output.
 
 mod common;
 
@@ -89,10 +89,10 @@ fn machine_without_certificates_can_fetch_from_servers_of_its_own() {
     assert!(line(&output, "fast").contains("200"));
 }
 
-/// A reader so slow that the pipe is full, and the time up, before it has seen anything.
+/// A reader so slow that the pipe is full, and the deadline over, before it reads anything.
 #[test]
 fn streaming_to_a_slow_reader_shows_every_source() {
-    // Long enough that the lines are more than a pipe holds.
+    // Long enough that the lines overflow a pipe.
     let path = "x".repeat(2000);
     let urls: Vec<_> = (0..100)
         .map(|id| format!("http://127.0.0.1:1/{id}/{path}"))
@@ -103,7 +103,7 @@ fn streaming_to_a_slow_reader_shows_every_source() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // What is shown is the same without this wait; with it the time is up while the pipe is full.
+    // The output is the same without this wait. With it the deadline passes while the pipe is full.
     thread::sleep(std::time::Duration::from_secs(1));
     let mut output = String::new();
     let mut pipe = program.stdout.take().unwrap();
@@ -148,7 +148,7 @@ fn interrupt_from_the_keyboard_still_shows_what_is_there() {
     use std::io::{BufRead, BufReader};
 
     for stream in [&[][..], &["--stream"]] {
-        // The server accepts, and then the user has had enough.
+        // The server accepts, and then the user presses Ctrl-C.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hanging = format!("http://{}/", listener.local_addr().unwrap());
         let quick = prompt_server();
@@ -161,7 +161,7 @@ fn interrupt_from_the_keyboard_still_shows_what_is_there() {
         let _connection = listener.accept().unwrap();
         let mut output = BufReader::new(program.stdout.take().unwrap());
         if !stream.is_empty() {
-            // The quick one was shown when it came in.
+            // The quick answer was shown when it arrived.
             let mut line = String::new();
             while !line.contains("5 B") {
                 line.clear();
@@ -182,7 +182,7 @@ fn interrupt_from_the_keyboard_still_shows_what_is_there() {
     }
 }
 
-/// A server that fails, for each request with the next of these statuses. The last one stays.
+/// A server that answers each request with the next of these statuses, and then with the last one.
 fn failing_server(statuses: &'static [&'static str]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -199,7 +199,7 @@ fn failing_server(statuses: &'static [&'static str]) -> String {
     format!("http://{address}/")
 }
 
-/// A server that accepts, keeps the first connection without a word, and answers the others.
+/// A server that accepts, does not answer on the first connection, and answers on the others.
 fn server_that_hangs_once() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -285,7 +285,7 @@ fn timeline_is_80_columns_wide_without_colours_where_there_is_no_terminal() {
         timeline.lines().all(|line| line.chars().count() <= 80),
         "{timeline}"
     );
-    // Those that were cut off end where the run does.
+    // Sources that were cut off end with the run.
     assert!(
         bars[0].ends_with('┤') && bars[0].chars().count() == 80,
         "{timeline}"

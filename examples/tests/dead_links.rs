@@ -1,4 +1,4 @@
-//! The search for dead links as its users meet it.
+//! Runs the program and checks its output.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn documents_of_its_own_have_dead_links_and_worse() {
         let line = said.line(document);
         assert!(line.contains(says), "{line}");
     }
-    // The picture that two documents link to is one file.
+    // Two documents link to the same picture.
     let totals = "3 of 5 documents read, 4 files looked up, 2 dead links";
     assert_eq!(said.output.lines().last(), Some(totals));
 }

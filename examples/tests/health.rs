@@ -1,4 +1,4 @@
-//! Health checks as their users meet them.
+//! Runs the program and checks its output.
 
 mod common;
 
@@ -40,7 +40,7 @@ fn given_services_that_are_all_up_are_a_success() {
 #[test]
 fn one_that_does_not_answer_takes_nothing_from_the_others() {
     let up = prompt_server();
-    // It accepts, since its queue has room, and says nothing.
+    // The system accepts the connection, and the server never answers.
     let (_listener, hanging) = server();
     let said = run(HEALTH, &[&hanging, &up, "--timeout", "3s"]);
     assert_eq!(said.status, Some(2));

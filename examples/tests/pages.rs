@@ -1,4 +1,4 @@
-//! Pages as they come, for those who wait for them.
+//! Runs the program and checks its output, and when it comes.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Quotes as their users meet them.
+//! Runs the program and checks its output.
 
 mod common;
 
@@ -8,7 +8,7 @@ use examples::exchanges;
 
 const QUOTES: &str = env!("CARGO_BIN_EXE_quotes");
 
-/// What is said about each instrument: the line with its price, and those about exchanges.
+/// The output about each instrument: the line with its price, and the lines about exchanges.
 fn by_instrument(output: &str) -> Vec<Vec<&str>> {
     let mut instruments = Vec::<Vec<_>>::new();
     for line in output.lines() {

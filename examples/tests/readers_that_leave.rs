@@ -1,4 +1,4 @@
-//! Programs whose reader has seen enough, such as `head`.
+//! Programs whose reader closes the output early, like `head`.
 #![cfg(unix)]
 
 use std::os::fd::OwnedFd;
@@ -16,7 +16,7 @@ fn programs_whose_reader_has_left_end_without_an_error() {
         (env!("CARGO_BIN_EXE_shards"), &[]),
         (env!("CARGO_BIN_EXE_tail_latency"), &["--operations", "1"]),
     ] {
-        // The reader is gone before the program can have said a word.
+        // The reader closes the pipe before the program can write.
         let (output, _) = UnixStream::pair().unwrap();
         let ended = Command::new(program)
             .args(arguments)

@@ -1,4 +1,4 @@
-//! Shards as their users meet them.
+//! Runs the program and checks its output.
 
 mod common;
 
@@ -7,7 +7,7 @@ use examples::databases;
 
 const SHARDS: &str = env!("CARGO_BIN_EXE_shards");
 
-/// It ends at all only because the query that has no end is ended with its source.
+/// The program ends only because dropping a source stops its endless query.
 #[test]
 fn rows_of_all_files_are_merged_and_missing_files_named() {
     let said = run(SHARDS, &[]);
@@ -73,7 +73,7 @@ fn question_may_end_in_a_comment() {
     assert!(said.line("Ada").contains("310.00"));
 }
 
-/// Opening a pipe without a writer would outlast every deadline.
+/// Opening a pipe without a writer would block longer than any deadline.
 #[cfg(unix)]
 #[test]
 fn file_that_cannot_be_a_database_is_refused_unopened() {

@@ -1,4 +1,4 @@
-//! The program as its users meet it, with few operations.
+//! Runs the program with few operations, and checks its output.
 
 use std::process::Command;
 

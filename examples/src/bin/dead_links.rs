@@ -1,6 +1,6 @@
 //! Finds links to files that do not exist, in many Markdown documents at once and on one thread.
-//! With compio, whose files stay on their thread: no source is `Send`, and they share what they
-//! know by an `Rc`.
+//! Uses compio, whose files stay on their thread: no source is `Send`, and the sources share a cache
+//! in an `Rc`.
 //!
 //! ```text
 //! cargo run -p examples --bin dead_links
@@ -24,12 +24,12 @@ use futures_aggregate::{Interrupted, fetch_and_aggregate};
 use pulldown_cmark::{Event, Tag};
 use url::Url;
 
-/// Find links to files that do not exist. Exits with 0 when all documents could be read and have
-/// none, with 2 when not.
+/// Find links to files that do not exist. Exits with 0 if all documents could be read and have no
+/// dead links, with 2 if not.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Markdown documents. Without any, some are made and searched.
+    /// Markdown documents. Without any, the program makes some and searches those.
     documents: Vec<PathBuf>,
 
     /// Time for all of them, such as `10s` or `500ms`.
@@ -53,7 +53,7 @@ async fn search(paths: Vec<PathBuf>, timeout: Duration) -> io::Result<bool> {
         .map(|path| (path.clone(), dead_links(path, known.clone())));
 
     let found = fetch_and_aggregate(sources, timeout)
-        // No more than so many files are open.
+        // Limits the number of open files.
         .concurrency(64)
         .await
         .unwrap_or_else(Interrupted::into_partial);
@@ -91,7 +91,7 @@ async fn dead_links(document: PathBuf, known: Known) -> io::Result<Vec<String>> 
         let Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) = event else {
             continue;
         };
-        // Links to elsewhere are not to files.
+        // Skip links that are not to files.
         let target = base
             .join(&dest_url)
             .ok()
@@ -104,7 +104,8 @@ async fn dead_links(document: PathBuf, known: Known) -> io::Result<Vec<String>> 
     Ok(dead)
 }
 
-/// Whether files exist. Each is looked up once, even for sources that ask at the same time.
+/// A cache of which files exist. Each file is looked up once, even if several sources need it at the
+/// same time.
 #[derive(Clone, Default)]
 struct Known(Rc<RefCell<HashMap<PathBuf, Shared<LocalBoxFuture<'static, bool>>>>>);
 
@@ -114,7 +115,7 @@ impl Known {
             let metadata = compio_fs::metadata(file.clone());
             metadata.map(|answer| answer.is_ok()).boxed_local().shared()
         };
-        // The borrow ends before the wait, so that no other source meets it.
+        // The borrow ends before the await, because other sources borrow too.
         let answer = self
             .0
             .borrow_mut()

@@ -1,5 +1,5 @@
-//! Health checks: asks services whether they are up, and knows within two seconds, whatever they
-//! do. With tokio and reqwest.
+//! Health checks: finds out within two seconds which services are up, whatever the services do.
+//! Uses tokio and reqwest.
 //!
 //! ```text
 //! cargo run -p examples --bin health
@@ -16,11 +16,11 @@ use futures_aggregate::{Interrupted, SourceError, fetch_and_aggregate};
 use reqwest::{Client, StatusCode, Url};
 use tokio::runtime::Runtime;
 
-/// Ask services whether they are up. Exits with 0 when all are, with 2 when not.
+/// Check whether services are up. Exits with 0 if all are up, with 2 if not.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Whom to ask. Without any, servers on this machine are started and asked.
+    /// URLs to check. Without any, the program starts servers on this machine and checks those.
     #[arg(value_parser = examples::url(&["http", "https"]))]
     urls: Vec<Url>,
 
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         let asked = examples::asked(args.urls)?;
         let runtime = Runtime::new()?;
         let all_up = runtime.block_on(check_all(asked, args.timeout));
-        // A look-up of a name that blocks a thread must not keep the program alive.
+        // A blocking name lookup must not keep the program alive.
         runtime.shutdown_background();
         Ok(exit_code(all_up?))
     })
@@ -46,10 +46,10 @@ async fn check_all(asked: Asked, timeout: Duration) -> io::Result<bool> {
     let sources = services.map(|(name, url)| (name, check(client.clone(), url)));
 
     let health = fetch_and_aggregate(sources, timeout)
-        // The list is pulled as there is room, so that it can be of any length.
+        // The iterator is pulled only while there is room, so it can have any length.
         .concurrency(100)
         .await
-        // Those that have answered are of use, whatever the others do.
+        // A partial answer is fine here.
         .unwrap_or_else(Interrupted::into_partial);
 
     let mut out = io::stdout().lock();
@@ -78,7 +78,7 @@ async fn check(client: Client, url: Url) -> reqwest::Result<(StatusCode, Duratio
     let started = Instant::now();
     let answer = client.get(url).send().await;
     let response = answer.and_then(reqwest::Response::error_for_status);
-    // The line says already which one it is.
+    // The output line names the service already.
     let response = response.map_err(reqwest::Error::without_url)?;
     Ok((response.status(), started.elapsed()))
 }

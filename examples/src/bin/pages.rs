@@ -1,5 +1,5 @@
-//! Fetches pages and shows each the moment it is there, while the others are still on their way.
-//! With smol and hyper, to which smol-hyper, by the makers of smol, adapts its sockets.
+//! Fetches pages and shows each as soon as it arrives, while the others are still on their way.
+//! Uses smol and hyper; smol-hyper adapts the sockets.
 //!
 //! ```text
 //! cargo run -p examples --bin pages
@@ -24,12 +24,11 @@ use smol::net::TcpStream;
 use smol_hyper::rt::FuturesIo;
 use url::{Position, Url};
 
-/// Fetch pages and show each the moment it is there. Exits with 2 when some did not answer in
-/// time.
+/// Fetch pages and show each as soon as it arrives. Exits with 2 if some did not answer in time.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// What to fetch. Without any, servers on this machine are started and fetched.
+    /// URLs to fetch. Without any, the program starts servers on this machine and fetches those.
     #[arg(value_parser = examples::url(&["http"]))]
     urls: Vec<Url>,
 
@@ -58,7 +57,7 @@ async fn show_all(named: Vec<(String, Url)>, timeout: Duration) -> io::Result<bo
     }
 
     let streamed = run.await.unwrap_or_else(Interrupted::into_partial);
-    // What the channel had no room for when the time was up is not lost.
+    // Outcomes that found no room in the channel before the deadline.
     for outcome in streamed.undelivered {
         show(&mut out, outcome)?;
     }
@@ -92,8 +91,7 @@ async fn fetch(url: Url) -> Result<Bytes, AnyError> {
         let status = response.status();
         Ok((status, response.into_body().collect().await?.to_bytes()))
     };
-    // Rather than in a task of its own the connection is polled here: when the source is dropped,
-    // so is the socket.
+    // The connection is polled here, not in a separate task, so dropping the source drops the socket.
     let ((), (status, page)) = try_join!(connection, page)?;
     if !status.is_success() {
         return Err(status.to_string().into());

@@ -1,13 +1,13 @@
-//! The best price of several instruments, each asked for at several exchanges over WebSockets.
-//! With async-std and async-tungstenite.
+//! Asks several exchanges over WebSockets for the price of several instruments, and shows the best
+//! price of each. Uses async-std and async-tungstenite.
 //!
 //! ```text
 //! cargo run -p examples --bin quotes
 //! cargo run -p examples --bin quotes -- --instrument EUR/USD ws://a.example/ ws://b.example/
 //! ```
 //!
-//! Each exchange answers the name of an instrument with a price, as the servers do that are
-//! started when no URL is given. async-std is no longer developed, nor are the clients made for it;
+//! An exchange receives the name of an instrument and answers with a price. Without URLs the program
+//! starts such servers. async-std and the clients made for it are no longer developed, but
 //! async-tungstenite works over any socket.
 
 use std::io::{self, Write};
@@ -24,16 +24,16 @@ use futures::StreamExt;
 use futures_aggregate::{BatchOutcome, process_batch};
 use url::Url;
 
-/// Ask several exchanges for the prices of several instruments, and show the lowest of each. Exits
-/// with 2 when some exchange did not answer in time.
+/// Ask several exchanges for the prices of several instruments, and show the lowest price of each.
+/// Exits with 2 if some exchange did not answer in time.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Whom to ask. Without any, servers on this machine are started and asked.
+    /// Exchanges to ask. Without any, the program starts servers on this machine and asks those.
     #[arg(value_parser = examples::url(&["ws"]))]
     exchanges: Vec<Url>,
 
-    /// What to ask for. Can be given several times.
+    /// An instrument to ask for. Can be given several times.
     #[arg(long = "instrument", value_name = "NAME", default_values = ["EUR/USD", "GBP/USD", "USD/JPY"])]
     instruments: Vec<String>,
 
@@ -78,7 +78,7 @@ fn show(
     instrument: &str,
     outcome: &BatchOutcome<&str, f64, tungstenite::Error>,
 ) -> io::Result<()> {
-    // A batch that was late has what was there by then.
+    // A late batch has the quotes that arrived in time.
     let quotes = match outcome {
         Ok(quotes) => quotes,
         Err(interrupted) => &interrupted.partial,

@@ -1,14 +1,14 @@
-//! One question to several SQLite files, merged into one answer that says which files are missing
-//! from it. With rusqlite on threads for blocking work.
+//! Sends one query to several SQLite files and merges the rows into one answer. The answer says which
+//! files are missing from it. Uses rusqlite on threads for blocking work.
 //!
 //! ```text
 //! cargo run -p examples --bin shards
 //! cargo run -p examples --bin shards -- --query "SELECT name, size FROM files" a.db b.db
 //! ```
 //!
-//! A query is work that a source has handed to another thread: dropping the source ends the wait,
-//! not the query. Here the query watches whether its source is still there, and ends soon after
-//! it. Only a wait for a lock, five seconds at the most, it sees out.
+//! A query runs on another thread, so dropping its source does not stop it. Here the query checks
+//! whether its source still exists, and stops soon after the source is dropped. Only a wait for a lock
+//! goes on, for at most five seconds.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -26,15 +26,15 @@ use futures_aggregate::{Interrupted, fetch_and_aggregate};
 use itertools::Itertools;
 use rusqlite::{Connection, OpenFlags};
 
-/// Ask several SQLite files the same, and show the rows with the largest numbers. Exits with 2
-/// when some file is missing from the answer.
+/// Send one query to several SQLite files, and show the rows with the largest numbers. Exits with 2
+/// if some file is missing from the answer.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The files. Without any, some are made and asked.
+    /// The files. Without any, the program makes some and asks those.
     files: Vec<PathBuf>,
 
-    /// What to ask. The first column is a text, the second a number.
+    /// The query. The first column is a text, the second a number.
     #[arg(
         long,
         value_name = "SQL",
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 async fn show(args: &Args, files: &[PathBuf]) -> io::Result<bool> {
-    // The bracket has a line of its own, as the query may end in a comment.
+    // The closing bracket is on its own line, because the query may end in a comment.
     let query = format!(
         "SELECT * FROM ({}\n) ORDER BY 2 DESC LIMIT {}",
         args.query, args.top
@@ -92,28 +92,28 @@ async fn show(args: &Args, files: &[PathBuf]) -> io::Result<bool> {
         writeln!(out, "missing: {file}: no answer within {timeout:?}")?;
     }
 
-    // From here on the files could be replaced.
+    // Wait until no query uses the files, so that they could be replaced now.
     drop(running);
     let _ = ended.recv().await;
     writeln!(out, "No query is running any more.")?;
     Ok(answer.errors.is_empty() && answer.unfinished.is_empty())
 }
 
-/// Asks one file. The query keeps `running` as long as it runs.
+/// Queries one file. The query holds `running` while it runs.
 async fn ask(file: &Path, query: &str, running: Sender<Infallible>) -> Result<Vec<Row>, AnyError> {
-    // Goes when the source is dropped.
+    // Dropped with the source.
     let alive = Arc::new(());
     let observed = Arc::downgrade(&alive);
     let (file, query) = (file.to_owned(), query.to_owned());
     smol::unblock(move || {
         let _running = running;
-        // To open a pipe that nobody writes to would take for ever, and nothing could end it.
+        // Opening a pipe without a writer would block forever.
         if !fs::metadata(&file)?.is_file() {
             return Err("not a regular file, as a database has to be".into());
         }
         let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        // SQLite asks every 1000 instructions whether to stop. `InterruptHandle` would do nothing
-        // to a query that has not begun.
+        // SQLite calls this every 1000 instructions to ask whether to stop. `InterruptHandle` has no
+        // effect on a query that has not started.
         let dropped = move || observed.strong_count() == 0;
         connection.progress_handler(1000, Some(dropped))?;
         let mut statement = connection.prepare(&query)?;

@@ -1,4 +1,4 @@
-//! Running a program, and what it said.
+//! Runs a program and captures its output.
 
 // No test file uses all of it.
 #![allow(dead_code)]
@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// What a program said, and its exit status.
+/// The output of a program, and its exit status.
 pub(crate) struct Said {
     pub(crate) status: Option<i32>,
     pub(crate) output: String,
@@ -18,7 +18,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// The only line about this.
+    /// The only line about this name.
     pub(crate) fn line(&self, about: &str) -> &str {
         let mut lines = self.output.lines().filter(|line| line.contains(about));
         match (lines.next(), lines.next()) {
@@ -37,7 +37,7 @@ pub(crate) fn spawn(program: &str, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Runs a program to its end. One that has none is stopped after a minute.
+/// Runs a program to its end, and stops it after a minute.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Said {
     finish(spawn(program, arguments))
 }
@@ -64,7 +64,7 @@ pub(crate) fn finish(mut child: Child) -> Said {
     }
 }
 
-/// Fails unless the program refuses each of these arguments, and says this about it.
+/// Fails unless the program refuses each of these arguments with this message.
 pub(crate) fn refuses(program: &str, cases: &[(&[&str], &str)]) {
     for (arguments, says) in cases {
         let said = run(program, arguments);
@@ -82,7 +82,7 @@ pub(crate) fn answer(listener: &TcpListener) {
     connection.write_all(page).unwrap();
 }
 
-/// A server that answers when it is told to, and its URL.
+/// A server that answers on command, and its URL.
 pub(crate) fn server() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! What the user asked for.
+//! The command-line arguments.
 
 use std::time::Duration;
 
@@ -9,28 +9,28 @@ use redis::Client;
 /// Take jobs from a Redis stream, work on them in batches, and acknowledge those that have a
 /// result.
 ///
-/// An entry of the stream has the fields `job`, a number, and `backend`. What has no result stays
-/// pending in the consumer group, and is delivered again, to this worker or to another one.
-/// SIGTERM or Ctrl-C ends the worker with what it has by then.
+/// An entry of the stream has the fields `job`, a number, and `backend`. A job without a result stays
+/// pending in the consumer group, and is delivered again, to this worker or to another one. On SIGTERM
+/// or Ctrl-C the worker acknowledges its finished jobs and ends.
 ///
-/// Exits with 0 when it was told to stop, or has drained the stream; with 1 when Redis fails; with
-/// 2 for bad arguments.
+/// Exits with 0 on a signal, or when it has drained the stream; with 1 when Redis fails; with 2 for
+/// bad arguments.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Args {
-    /// This worker's name within the group, which no other worker may have.
+    /// This worker's name, unique within the group.
     #[arg(long)]
     pub(crate) name: String,
 
-    /// Where Redis is.
+    /// The URL of the Redis server.
     #[arg(long, value_name = "URL", default_value = "redis://127.0.0.1:6379", value_parser = client)]
     pub(crate) redis: Client,
 
-    /// The stream of jobs. What is kept beside it has its name with a suffix.
+    /// The stream of jobs. Other keys have this name with a suffix.
     #[arg(long, default_value = "jobs")]
     pub(crate) stream: String,
 
-    /// The consumer group, which is made if there is none.
+    /// The consumer group. The worker creates it if it does not exist.
     #[arg(long, default_value = "workers")]
     pub(crate) group: String,
 
@@ -46,27 +46,27 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub(crate) batch_timeout: Duration,
 
-    /// Time for each job, counted from its own start. One that is late has failed. A quarter of
-    /// --batch-timeout by default, so that jobs that hang do not keep their places for all of it.
+    /// Time for each job, counted from its own start. A late job has failed. A quarter of
+    /// --batch-timeout by default, so that hanging jobs free their places early.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     job_timeout: Option<Duration>,
 
-    /// Time after which a job that somebody took, and that has no result, is delivered again.
+    /// Time after which a delivered job without a result is delivered again.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     pub(crate) min_idle: Duration,
 
-    /// Deliveries of a job, those that were cut short included, but not those in which it only
-    /// waited for a place. One that fails in the last of them becomes a dead letter.
+    /// Deliveries of a job, including interrupted ones, but without those in which the job never
+    /// started. A job that fails in its last delivery becomes a dead letter.
     #[arg(long, value_name = "NUMBER", default_value = "5", value_parser = at_least_one)]
     pub(crate) deliveries: usize,
 
-    /// End when no job is new and none is pending, rather than wait for more.
+    /// End when no job is new or pending, instead of waiting for more.
     #[arg(long)]
     pub(crate) drain: bool,
 }
 
 impl Args {
-    /// Ends the program where there are none, or they do not fit together.
+    /// Parses the arguments. Ends the program if they are invalid.
     pub(crate) fn get() -> Self {
         let args = Self::parse();
         if args.min_idle <= args.batch_timeout {

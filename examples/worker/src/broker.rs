@@ -1,5 +1,5 @@
-//! The stream and its consumer group. Redis remembers which entry was delivered to whom, and how
-//! often, until it is acknowledged: everything that outlives a worker is there.
+//! The stream and its consumer group. Redis stores to which worker each entry was delivered, and how
+//! often, until the entry is acknowledged. So nothing is lost when a worker dies.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::args::Args;
 use crate::settlement::Settlement;
 use crate::work::Entry;
 
-/// How long to wait for new entries before looking for those that are to be delivered again.
+/// How long to wait for new entries before the next search for overdue ones.
 const BLOCK: Duration = Duration::from_millis(100);
 /// How long Redis may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub(crate) struct Broker {
     group: String,
     consumer: String,
     min_idle: Duration,
-    /// Where the search for overdue entries goes on.
+    /// Where the search for overdue entries continues.
     cursor: String,
 }
 
@@ -54,8 +54,8 @@ impl Broker {
         })
     }
 
-    /// Takes up to `most` entries: first those that are overdue, whoever had them, then new ones.
-    /// Waits a little if there are none.
+    /// Takes up to `most` entries: first overdue entries of any worker, then new ones. Waits a little if
+    /// there are none.
     pub(crate) async fn take(&mut self, most: usize) -> RedisResult<Vec<Entry>> {
         let mut entries = self.claim(most).await?;
         if entries.len() < most {
@@ -65,8 +65,7 @@ impl Broker {
         Ok(entries)
     }
 
-    /// Entries that were delivered long ago and not acknowledged since: of workers that are gone,
-    /// and those that this one could not finish.
+    /// Overdue entries: delivered long ago and not acknowledged, by dead workers or by this one.
     async fn claim(&mut self, most: usize) -> RedisResult<Vec<Entry>> {
         let options = StreamAutoClaimOptions::default().count(most);
         let (min_idle, cursor) = (self.min_idle.as_millis() as usize, self.cursor.as_str());
@@ -89,14 +88,14 @@ impl Broker {
             return Ok(Vec::new());
         }
 
-        // The reply does not say how often each was delivered.
+        // The reply does not contain the delivery counts.
         let mut asked = redis::pipe();
         for StreamId { id, .. } in &reply.claimed {
             asked.xpending_count(&self.stream, &self.group, id, id, 1);
         }
         let pending: Vec<StreamPendingCountReply> = asked.query_async(&mut self.redis).await?;
         let claimed = reply.claimed.iter().zip(&pending);
-        // One that is not pending any more was acknowledged by a worker that was only slow.
+        // An entry that is not pending any more was acknowledged by a slow worker.
         let entries = claimed.filter_map(|(entry, pending)| {
             let pending = pending.ids.first()?;
             Some(Entry::new(entry, pending.times_delivered))
@@ -104,7 +103,7 @@ impl Broker {
         Ok(entries.collect())
     }
 
-    /// Entries that nobody has had.
+    /// New entries, never delivered to any worker.
     async fn read(&mut self, most: usize, wait: bool) -> RedisResult<Vec<Entry>> {
         let mut options = StreamReadOptions::default()
             .group(&self.group, &self.consumer)
@@ -121,9 +120,9 @@ impl Broker {
         Ok(entries.map(|entry| Entry::new(entry, 1)).collect())
     }
 
-    /// Acknowledges what has come to its end, and records to which, in one transaction: nothing is
-    /// acknowledged without a record. What was not started becomes what it was before it was
-    /// taken, and overdue. All other entries stay pending, so there is nothing to do for them.
+    /// Acknowledges the settled entries and records their results in one transaction, so no entry is
+    /// acknowledged without a record. Entries that were not started get their old delivery count and
+    /// become overdue. All other entries stay pending and need no command.
     pub(crate) async fn settle(
         &mut self,
         settlement: &Settlement,
@@ -158,8 +157,8 @@ impl Broker {
                 .xadd(format!("{stream}:dead"), "*", &letter)
                 .xack(&*stream, &*group, &[&entry.id]);
         }
-        // What another worker has taken since, as this one was slow, has not been idle for so long,
-        // and stays with it.
+        // If this worker was slow, another worker may have taken an entry since. Such an entry has been
+        // idle for less time, so this command does not take it back.
         let idle = taken.elapsed().as_millis() as usize;
         for entry in unstarted {
             let options = StreamClaimOptions::default()
@@ -172,7 +171,7 @@ impl Broker {
         transaction.exec_async(&mut self.redis).await
     }
 
-    /// Whether nothing is pending, for any worker.
+    /// Whether no entry is pending for any worker.
     pub(crate) async fn is_drained(&mut self) -> RedisResult<bool> {
         let pending: StreamPendingReply = self.redis.xpending(&self.stream, &self.group).await?;
         Ok(pending.count() == 0)

@@ -1,12 +1,12 @@
 //! Takes jobs from a Redis stream, works on them in batches, and acknowledges exactly those that
 //! have a result.
 //!
-//! The stream's consumer group delivers an entry again until it is acknowledged, and this crate
-//! accounts for every one of them: `results` are acknowledged, `errors` and `unfinished` are not,
-//! and those of the latter that were never started are given back, as if they had not been taken.
-//! Together, no job is lost, however a worker ends. That is *at least once*: a worker can be killed
-//! after a job has changed something, and before the acknowledgement. Both are only one step if
-//! the change is in Redis too, as the record of what is done here.
+//! The consumer group of the stream delivers an entry again until it is acknowledged, and a run accounts
+//! for every entry. The worker acknowledges `results`. It does not acknowledge `errors` and `unfinished`.
+//! Unfinished entries that never started are given back, as if they had not been taken. So no job is
+//! lost, however a worker ends. This is *at-least-once* delivery: a worker can be killed after a job has
+//! changed something, and before the acknowledgement. Both are one step only if the change is in Redis
+//! too, like the record of done jobs here.
 
 mod args;
 mod broker;
@@ -60,7 +60,7 @@ async fn run(args: &Args) -> RedisResult<Tally> {
     Ok(tally)
 }
 
-/// Works on the entries, until all are done, the time is up, or the worker is told to stop.
+/// Works on the entries until all are done, the deadline passes, or `stop` completes.
 async fn process(entries: Vec<Entry>, args: &Args, stop: impl Future) -> Settlement {
     let source = |entry: Entry| (entry.clone(), work::work(entry, args.deliveries));
     let batches = settlement::batches(entries)
@@ -83,7 +83,7 @@ async fn process(entries: Vec<Entry>, args: &Args, stop: impl Future) -> Settlem
     Settlement::new(outcomes, &started, args.deliveries)
 }
 
-/// Completes when the worker is to stop.
+/// Completes when the worker has to stop.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -98,7 +98,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Completes when the worker is to stop. Where that cannot be heard it never does.
+/// Completes when the worker has to stop. Never completes if the system cannot report that.
 #[cfg(not(unix))]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
@@ -108,7 +108,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// What became of all that was delivered to this worker.
+/// Counts of the entries that were delivered to this worker.
 #[derive(Default)]
 struct Tally {
     done: usize,

@@ -1,4 +1,4 @@
-//! What is to become of each entry, by what its batch came to. Pure bookkeeping, apart from Redis.
+//! Decides what happens to each entry, from the outcome of its batch. Pure bookkeeping, without Redis.
 
 use std::collections::HashSet;
 
@@ -6,24 +6,24 @@ use futures_aggregate::{Aggregate, Batches, Interrupted};
 
 use crate::work::Entry;
 
-/// The entries of one run, each at one place.
+/// The entries of one run, each in exactly one list.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Settlement {
-    /// Have a result, so they are acknowledged.
+    /// Entries with a result. They are acknowledged.
     pub(crate) done: Vec<Entry>,
-    /// Have failed in their last delivery, so they become dead letters, with the error.
+    /// Entries that failed in their last delivery. They become dead letters, with the error.
     pub(crate) dead: Vec<(Entry, String)>,
-    /// Have failed. They stay pending.
+    /// Entries that failed. They stay pending.
     pub(crate) failed: Vec<Entry>,
-    /// Were not finished when the time was up or the worker was told to stop. They stay pending.
+    /// Entries that started and did not finish. They stay pending.
     pub(crate) unfinished: Vec<Entry>,
-    /// Were not even started by then, as others had all the places, which is no fault of theirs.
-    /// They are given back: this delivery does not count.
+    /// Entries that never started, because other jobs had all the places. They are given back, and this
+    /// delivery does not count.
     pub(crate) unstarted: Vec<Entry>,
 }
 
 impl Settlement {
-    /// `started` has the ids of the entries that were.
+    /// `started` has the ids of the entries that were started.
     pub(crate) fn new(
         batches: Batches<Entry, (), String>,
         started: &HashSet<String>,
@@ -56,7 +56,7 @@ impl Settlement {
     }
 }
 
-/// A batch for each backend, so that a slow one takes neither time nor places from the others.
+/// A batch for each backend, so that a slow backend takes neither time nor places from the others.
 pub(crate) fn batches(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     let mut batches: Vec<Vec<Entry>> = Vec::new();
     for entry in entries {

@@ -1,5 +1,5 @@
-//! One source: a job, which is pretended. It depends on its number and on how often it was
-//! delivered alone, so that every run of the example has the same failures.
+//! One source: a simulated job. Its outcome depends only on its number and its delivery count, so every
+//! run of the example has the same failures.
 
 use std::future::pending;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use redis::streams::StreamId;
 use tokio::time::sleep;
 
-/// A job, as it was delivered.
+/// A delivered job.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
-    /// The stream's name for it.
+    /// Its id in the stream.
     pub(crate) id: String,
     pub(crate) job: String,
     pub(crate) backend: String,
-    /// How often it was delivered, this time included.
+    /// How often it was delivered, including this time.
     pub(crate) deliveries: usize,
 }
 
 impl Entry {
-    /// A field that is missing is empty, and no job can be done with it.
+    /// A missing field becomes empty, and the job fails.
     pub(crate) fn new(entry: &StreamId, deliveries: usize) -> Self {
         let field = |name| entry.get(name).unwrap_or_default();
         Self {
@@ -31,12 +31,12 @@ impl Entry {
     }
 }
 
-/// Does the job. What it changes in the world is a line on the standard output.
+/// Does the job. Its only effect is a line on the standard output.
 ///
-/// The line and the result come in one poll, so that a worker which is told to stop has either
-/// both or none. One that is killed may have the line alone: then the job is done once more.
+/// The line and the result come in one poll, so a worker that gets SIGTERM has both or none. A killed
+/// worker may have only the line; then the job runs once more.
 pub(crate) async fn work(entry: Entry, deliveries: usize) -> Result<(), String> {
-    // Such as one that takes the worker down, and those that were taken along with it each time.
+    // For example a job that crashes the worker, and the jobs taken together with it.
     if entry.deliveries > deliveries {
         return Err(format!("no outcome in {deliveries} deliveries"));
     }

@@ -1,6 +1,6 @@
-//! The program beside a real Redis: what is acknowledged, what is delivered again, and to whom.
+//! The program with a real Redis: what is acknowledged, what is delivered again, and to which worker.
 //!
-//! Where there is no Redis, and it is not root who runs them, these tests say so and check nothing.
+//! Without Redis, and without root to install it, these tests say so and check nothing.
 #![cfg(unix)]
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use redis::streams::{
 };
 use redis::{Commands, Connection};
 
-/// What the scripts exit with where there can be no Redis.
+/// The exit code of the scripts if there is no Redis.
 const NO_REDIS: i32 = 77;
 
 /// A server that ends when its standard input does.
@@ -38,7 +38,7 @@ impl Server {
         if url.is_empty() {
             let code = process.wait().unwrap().code();
             assert_eq!(code, Some(NO_REDIS), "the server does not start");
-            // What the macros print would only be shown of a test that fails.
+            // Unlike `println!`, this shows in tests that pass too.
             let skipped = b"SKIPPED: without Redis the worker is not tested\n";
             io::stderr().write_all(skipped).unwrap();
             return None;
@@ -50,13 +50,13 @@ impl Server {
     }
 }
 
-/// The server of all tests. As it is never dropped, its input ends with this process.
+/// The server of all tests. It is never dropped, so its input ends with this process.
 fn server() -> Option<&'static Server> {
     static SERVER: LazyLock<Option<Server>> = LazyLock::new(Server::start);
     SERVER.as_ref()
 }
 
-/// A stream of a test's own, with its consumer group.
+/// The stream of one test, with its consumer group.
 struct Stream {
     url: &'static str,
     name: &'static str,
@@ -81,7 +81,7 @@ impl Stream {
         }
     }
 
-    /// Has a worker take the first job, and never be heard of again.
+    /// Lets a worker take the first job and vanish.
     fn take_and_vanish(&mut self) -> String {
         let Self { name, redis, .. } = self;
         let options = StreamReadOptions::default().group("workers", "gone");
@@ -99,8 +99,8 @@ impl Stream {
         command
     }
 
-    /// Has a worker with much patience, also with each job, but little time for a batch, do all
-    /// there is to do.
+    /// Lets a worker do all jobs, with long timeouts for redelivery and for jobs, and a short one for
+    /// batches.
     fn drain(&self, arguments: &[&str]) -> Output {
         let times = ["--drain", "--batch-timeout", "200ms", "--min-idle", "201ms"];
         let mut command = self.worker("last", &times);
@@ -147,12 +147,12 @@ fn signal(process: &Child, signal: &str) {
     assert!(status.success());
 }
 
-/// Jobs that are done at once, and jobs that hang when they are first delivered.
+/// Jobs that finish immediately, and jobs that hang in their first delivery.
 fn quick_and_hanging() -> impl Iterator<Item = u32> {
     (1..=10).chain((0..10).map(|job| 50 + 100 * job))
 }
 
-/// Has a worker do the quick ones, then sends it this signal. Returns the jobs that it has done.
+/// Lets a worker do the quick jobs, then sends it this signal. Returns the jobs that it has done.
 fn stop_half_way(stream: &Stream, signal_name: &str, code: Option<i32>) -> BTreeSet<String> {
     let times = ["--batch-timeout", "1h", "--min-idle", "2h"];
     let mut worker = stream
@@ -220,7 +220,7 @@ fn jobs_that_fail_hang_or_panic_are_delivered_until_they_are_done() {
     stream.put_jobs([13, 50, 61, 77, 78]);
     let output = stream.drain(&[]);
     let tally = text(&output.stderr).lines().last().unwrap();
-    // How often a job hangs until the time is up depends on the machine, too.
+    // How often a job hangs until the deadline depends on the machine too.
     assert!(tally.starts_with("last: 5 done, 4 failed and "), "{tally}");
     assert!(!tally.contains(" 0 unfinished"), "{tally}");
     assert!(tally.ends_with(", 0 dead"), "{tally}");
@@ -253,8 +253,7 @@ fn what_fails_every_time_becomes_a_dead_letter_with_its_error() {
     assert_eq!(stream.pending(), 0);
 }
 
-/// With the time for a job that there is by default, and with so much that only that of the batch
-/// ends those that hang.
+/// With the default job timeout, and with one so long that only the batch timeout ends hanging jobs.
 #[test]
 fn jobs_that_wait_for_those_that_hang_do_not_become_dead_letters() {
     let much = ["--job-timeout", "1h"];
@@ -319,7 +318,7 @@ fn job_that_is_deleted_before_it_is_done_is_told_of() {
 
 #[test]
 fn nothing_is_lost_of_two_workers_when_one_is_killed_half_way() {
-    // If Redis is to be installed, that is done by one at a time.
+    // Only one process at a time may install Redis.
     if server().is_none() {
         return;
     }
@@ -353,13 +352,13 @@ fn server_ends_with_its_script_even_if_that_is_killed() {
     let mut connection = TcpStream::connect(address).unwrap();
     let long = Duration::from_secs(60);
     connection.set_read_timeout(Some(long)).unwrap();
-    // Its input stays open, so that nothing else can end it.
+    // Its input stays open, so nothing else can end it.
     signal(&server.process, "-KILL");
     assert_eq!(connection.read(&mut [0]).unwrap(), 0);
     server.process.wait().unwrap();
 }
 
-/// Whoever is not root here, and has no Redis, but a package manager and `sudo`.
+/// A user without root rights and without Redis, but with a package manager and `sudo`.
 #[test]
 fn redis_is_not_installed_unless_root_runs_the_script() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the user asked for.
+//! The command-line arguments.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,15 +7,14 @@ use clap::Parser;
 use examples::{at_least_one, url};
 use reqwest::Url;
 
-/// Fetch many URLs at once, under a deadline, and say what became of each.
+/// Fetch many URLs at once, under a deadline, and report the outcome of each.
 ///
-/// Exits with 0 when every source has answered, failures included, or as many as were asked for;
-/// with 2 when the run was interrupted, by its deadline, by a failure or by Ctrl-C; with 1 for bad
-/// arguments.
+/// Exits with 0 when every source has answered, failures included, or when the quorum was reached;
+/// with 2 when the deadline, a failure or Ctrl-C interrupted the run; with 1 for bad arguments.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Args {
-    /// What to fetch. Without any, servers on this machine are started and fetched.
+    /// URLs to fetch. Without any, the program starts servers on this machine and fetches those.
     #[arg(value_parser = url(&["http", "https"]))]
     pub(crate) urls: Vec<Url>,
 
@@ -39,12 +38,12 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "stream")]
     pub(crate) fail_fast: bool,
 
-    /// Ask a source a second time when it has not answered for this long, and take what comes
-    /// first.
+    /// Make a second request when a source has not answered for this long, and take the first
+    /// answer.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) hedge_after: Option<Duration>,
 
-    /// Ask a source that fails again, up to this many times, within the same deadline.
+    /// Retry a source that fails, up to this many times, within the same deadline.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) retries: usize,
 
@@ -65,8 +64,8 @@ pub(crate) struct Settings {
 }
 
 impl Args {
-    /// What was asked for, and for the rest no limit. The servers of our own get limits under
-    /// which each of them shows what it is there for.
+    /// The limits from the arguments, or none. The program's own servers get limits under which each
+    /// of them shows its behaviour.
     pub(crate) fn settings(&self) -> Settings {
         let (source_timeout, concurrency) = if self.urls.is_empty() {
             (Duration::from_millis(1500), 3)

@@ -12,22 +12,22 @@ use reqwest::{Client, StatusCode, Url};
 /// The first attempt, and one more if it is slow.
 const ATTEMPTS: usize = 2;
 
-/// What to fetch, and what to call it.
+/// A URL with its name.
 pub(crate) struct Target {
-    /// Its place in the list.
+    /// Its position in the list.
     pub(crate) index: usize,
     pub(crate) name: String,
     pub(crate) url: Url,
 }
 
-/// What came back.
+/// A successful answer.
 pub(crate) struct Page {
     pub(crate) status: StatusCode,
     pub(crate) bytes: usize,
     pub(crate) elapsed: Duration,
 }
 
-/// Why nothing came back.
+/// Why a request failed.
 pub(crate) struct Failure {
     error: reqwest::Error,
     pub(crate) elapsed: Duration,
@@ -46,13 +46,13 @@ pub(crate) fn targets(named: Vec<(String, Url)>) -> Vec<Target> {
         .collect()
 }
 
-/// How to fetch.
+/// Fetches pages, with retries and hedging.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
     pub(crate) client: Client,
     pub(crate) retries: usize,
     pub(crate) hedge_after: Option<Duration>,
-    /// Shared by all sources, so that a backend in trouble is not asked twice for everything.
+    /// Shared by all sources: limits the extra requests to a backend in trouble.
     pub(crate) budget: HedgeBudget,
 }
 
@@ -68,7 +68,7 @@ impl Fetcher {
         async move {
             let started = Instant::now();
             let mut answer = hedged.await.map_err(|failed| failed.last);
-            // The time of the source, not of its last attempt.
+            // Report the time of the source, not of its last attempt.
             match &mut answer {
                 Ok(page) => page.elapsed = started.elapsed(),
                 Err(failure) => failure.elapsed = started.elapsed(),
@@ -91,7 +91,7 @@ impl Fetcher {
                 elapsed: started.elapsed(),
             }),
             Err(error) => Err(Failure {
-                // The line says already what was fetched.
+                // The output line names the URL already.
                 error: error.without_url(),
                 elapsed: started.elapsed(),
             }),

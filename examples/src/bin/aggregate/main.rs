@@ -1,7 +1,7 @@
-//! Fetches many URLs at once, under a deadline, and says what became of each.
+//! Fetches many URLs at once, under a deadline, and reports the outcome of each.
 //!
-//! Without URLs it starts servers of its own, good and bad ones, and fetches those. Ctrl-C ends
-//! the run early and still shows what is there.
+//! Without URLs it starts its own servers, good and bad ones, and fetches those. Ctrl-C ends the run
+//! early and still shows the answers so far.
 
 mod args;
 mod fetch;
@@ -28,13 +28,13 @@ fn main() -> ExitCode {
         let asked = examples::asked(args.urls.clone())?;
         let runtime = Runtime::new()?;
         let complete = runtime.block_on(run(args, asked));
-        // A look-up of a name that blocks a thread must not keep the program alive.
+        // A blocking name lookup must not keep the program alive.
         runtime.shutdown_background();
         Ok(exit_code(complete?))
     })
 }
 
-/// Whether nothing interrupted it.
+/// Returns whether the run was complete.
 async fn run(args: Args, asked: Asked) -> io::Result<bool> {
     let targets = fetch::targets(asked.targets);
     let fetcher = Fetcher {
@@ -72,17 +72,17 @@ async fn run(args: Args, asked: Asked) -> io::Result<bool> {
     Ok(reason.is_none())
 }
 
-/// Completes when the user presses Ctrl-C. Where that cannot be heard it never does.
+/// Completes when the user presses Ctrl-C. Never completes if the system cannot report that.
 async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending().await
     }
 }
 
-/// How many sources came to what, and what interrupted them.
+/// The counts of each kind of outcome, and what interrupted the run.
 type Ended = ([(usize, &'static str); 3], Option<Reason>);
 
-/// Waits for all sources, then shows them.
+/// Waits for all sources, then shows their outcomes.
 async fn aggregate<F>(
     sources: Vec<(Target, F)>,
     args: &Args,
@@ -125,7 +125,7 @@ where
     Ok((counts, reason))
 }
 
-/// Shows each source as it comes in, while a driver on another task asks them.
+/// Shows each outcome as it arrives. The driver runs in another task.
 async fn stream<F>(
     sources: Vec<(Target, F)>,
     settings: &Settings,
@@ -162,7 +162,7 @@ where
 
     let reason = answer.as_ref().err().map(|interrupted| interrupted.reason);
     let streamed = answer.unwrap_or_else(Interrupted::into_partial);
-    // What came while this task was busy showing, and could not be handed over in time.
+    // Outcomes that found no room in the channel before the deadline.
     for outcome in streamed.undelivered {
         show(outcome)?;
     }

@@ -1,4 +1,4 @@
-//! What became of each source, one line each, and the counts.
+//! The output: one line for each source, and the counts.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::args::Settings;
 use crate::fetch::{Failure, Page, Target};
 use crate::watch::Watch;
 
-/// Lines of one layout.
+/// Prints lines of one layout.
 pub(crate) struct Report {
-    /// Of the longest name.
+    /// The width of the longest name.
     width: usize,
     watch: Watch,
 }
@@ -28,7 +28,7 @@ impl Report {
         }
     }
 
-    /// Says what is about to happen, under which limits.
+    /// Prints what the program fetches, and the limits.
     pub(crate) fn header(&self, settings: &Settings, own_servers: bool) -> io::Result<()> {
         let mut limits = vec![format!("{} in all", time(settings.timeout))];
         if settings.source_timeout < Duration::MAX {
@@ -74,14 +74,14 @@ impl Report {
         self.stopped(target, "unfinished", "")
     }
 
-    /// A source that did not say itself how long it took.
+    /// A source whose outcome does not carry its time.
     fn stopped(&self, target: &Target, outcome: &str, detail: &str) -> io::Result<()> {
         let elapsed = self.watch.elapsed(target).map(time);
         let elapsed = elapsed.as_deref().unwrap_or("-");
         self.line(target, outcome, "-", elapsed, detail)
     }
 
-    /// The last line: how many of what, and why it ended.
+    /// The last line: the counts, and why the run ended.
     pub(crate) fn totals(
         &self,
         counts: [(usize, &str); 3],

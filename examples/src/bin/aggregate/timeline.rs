@@ -1,4 +1,4 @@
-//! A picture of a run: each source from its start to its end, as text and as SVG.
+//! A timeline of a run: each source from its start to its end, as text and as SVG.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,12 +11,12 @@ use svg::node::element::Polygon;
 
 use crate::report::time;
 
-/// The width of a terminal that everybody has.
+/// The width of the picture, which fits into every terminal.
 const COLUMNS: usize = 80;
-/// Of a name, in characters.
+/// The longest name that is shown in full, in characters.
 const LONGEST_NAME: usize = 24;
 
-/// What became of a source.
+/// How a source ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     NeverStarted,
@@ -39,7 +39,7 @@ impl Fate {
         }
     }
 
-    /// How its bar ends. It is told apart without colours too.
+    /// The end of its bar, so that fates differ without colours too.
     fn mark(self) -> char {
         match self {
             Self::NeverStarted => ' ',
@@ -72,7 +72,7 @@ impl Fate {
     }
 }
 
-/// One source in time, counted from the start of the run.
+/// One source on the timeline. Times count from the start of the run.
 pub(crate) struct Span {
     name: String,
     pub(crate) start: Option<Duration>,
@@ -95,7 +95,7 @@ impl Span {
     }
 }
 
-/// All sources of a run that is over.
+/// All sources of a run that has ended.
 pub(crate) struct Timeline {
     spans: Vec<Span>,
     reason: Option<Reason>,
@@ -112,18 +112,18 @@ impl Timeline {
         }
     }
 
-    /// From the start of the run to its last event.
+    /// The time from the start of the run to its last event.
     pub(crate) fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// Where on a scale of `width` a moment is.
+    /// The position of a moment on a scale of `width`.
     fn place(&self, moment: Duration, width: f64) -> f64 {
         let whole = self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         (moment.as_secs_f64() / whole).min(1.0) * width
     }
 
-    /// Prints it 80 columns wide, in colours if they are wanted.
+    /// Prints the timeline 80 columns wide, in colours if the terminal wants them.
     pub(crate) fn print(&self) -> io::Result<()> {
         let mut out = anstream::stdout().lock();
         let names = self.spans.iter().map(|span| span.name.chars().count());
@@ -157,7 +157,7 @@ impl Timeline {
         (" ".repeat(from), format!("{bar}{}", span.fate.mark()))
     }
 
-    /// Draws it into an SVG file.
+    /// Draws the timeline into an SVG file.
     pub(crate) fn draw(&self, file: &Path) -> io::Result<()> {
         const ROW: f64 = 26.0;
         const TOP: f64 = 56.0;
@@ -215,7 +215,7 @@ impl Timeline {
     }
 }
 
-/// What shows that a bar would have gone on: white teeth bitten out of its end.
+/// White teeth at the end of a bar: the source was cut off there.
 fn torn_edge(x: f64, y: f64, height: f64) -> Polygon {
     const TEETH: usize = 4;
     let step = height / TEETH as f64;

@@ -1,4 +1,4 @@
-//! What is seen of a run while it goes on: a progress bar, and when each source began and ended.
+//! Observes a run: a progress bar, and the start and end of each source.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::timeline::{Fate, Span, Timeline};
 pub(crate) struct Watch {
     started: Instant,
     spans: Arc<Mutex<Vec<Span>>>,
-    /// On a terminal; elsewhere it draws nothing.
+    /// Draws nothing if the output is not a terminal.
     bar: ProgressBar,
 }
 
@@ -32,7 +32,7 @@ impl Watch {
         }
     }
 
-    /// What a run is to tell its events to.
+    /// An observer to pass to a run.
     pub(crate) fn observer(
         &self,
     ) -> impl FnMut(Event<'_, Target, Page, Failure>) + Send + 'static + use<> {
@@ -54,6 +54,8 @@ impl Watch {
                         Err(_) => Fate::Failed,
                     }
                 }
+                // Its fate stays `NeverStarted`, and it has no span.
+                Event::NotStarted { .. } => return,
                 _ => span.fate = Fate::CutOff,
             }
             span.end = now;
@@ -61,17 +63,17 @@ impl Watch {
         }
     }
 
-    /// How long a source took, or how long it was waited for.
+    /// How long a source took, or how long the run waited for it.
     pub(crate) fn elapsed(&self, target: &Target) -> Option<Duration> {
         self.spans()[target.index].elapsed()
     }
 
-    /// Writes where the bar is, which gives way for it.
+    /// Hides the bar while `write` writes.
     pub(crate) fn beside_the_bar<R>(&self, write: impl FnOnce() -> R) -> R {
         self.bar.suspend(write)
     }
 
-    /// The run is over.
+    /// Removes the bar, and returns the timeline of the run that has ended.
     pub(crate) fn finish(&self, reason: Option<Reason>) -> Timeline {
         self.bar.finish_and_clear();
         let spans = std::mem::take(&mut *self.spans());

@@ -1,4 +1,4 @@
-//! The table as a picture: one panel for each fan-out, one line for each way to wait.
+//! Draws the table: one panel for each fan-out, one line for each patience.
 
 use std::io;
 use std::path::Path;
@@ -87,7 +87,7 @@ pub(crate) fn draw(measured: &[Measurement], file: &Path) -> io::Result<()> {
     svg::save(file, &picture)
 }
 
-/// A logarithmic scale, because a tail is told by how many times the usual it is.
+/// A logarithmic scale, because the tail is a multiple of the median.
 struct Scale {
     least: f64,
     most: f64,

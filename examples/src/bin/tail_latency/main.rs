@@ -1,9 +1,9 @@
-//! What hedging and quorums do to the tail of a fan-out: 'The Tail at Scale' (Dean and Barroso,
-//! 2013) against real HTTP servers on this machine.
+//! Measures how hedging and quorums change the tail latency of a fan-out, as in 'The Tail at Scale'
+//! (Dean and Barroso, 2013), against real HTTP servers on this machine.
 //!
-//! Each server answers after a heavy-tailed delay. The program measures one request and fan-outs
-//! to 20 and to 100, waiting for all answers, waiting for all with each request hedged after the
-//! measured 95th percentile, and waiting for 95 % of the answers.
+//! Each server answers after a heavy-tailed delay. The program measures single requests and fan-outs to
+//! 20 and to 100 servers. It waits for all answers, for all answers with each request hedged after the
+//! measured 95th percentile, and for 95 % of the answers.
 
 mod chart;
 mod measure;
@@ -22,7 +22,7 @@ use servers::Servers;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Fan-outs to measure for each line; single requests are five times as many.
+    /// Fan-outs to measure for each line. Single requests are measured five times as often.
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     operations: u32,
 

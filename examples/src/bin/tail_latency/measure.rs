@@ -1,4 +1,4 @@
-//! Many operations, and how long each of them took.
+//! Runs many operations, and measures the time of each.
 
 use std::fmt;
 use std::io;
@@ -10,13 +10,13 @@ use futures_aggregate::{HedgeBudget, fetch_and_aggregate, hedge};
 use crate::milliseconds;
 use crate::servers::Servers;
 
-/// Requests in flight, about: as many as leave the processor idle most of the time, so that it is
-/// the servers' delay that is measured.
+/// About how many requests are in flight. So few leave the processor mostly idle, so the figures show the
+/// delay of the servers.
 const IN_FLIGHT: usize = 100;
 /// Longer than any answer takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is measured, how often.
+/// What to measure, and how often.
 pub(crate) struct Workload {
     fan_out: usize,
     operations: u32,
@@ -42,19 +42,19 @@ pub(crate) enum Patience {
     Quorum(usize),
 }
 
-/// How long the operations of a workload took.
+/// The times of the operations of a workload.
 #[derive(Clone)]
 pub(crate) struct Measurement {
     pub(crate) fan_out: usize,
     pub(crate) patience: Patience,
-    /// The shortest first.
+    /// In ascending order.
     times: Vec<Duration>,
-    /// Requests beyond the least that are needed, as a part of those.
+    /// Extra requests, as a part of the requests that are needed at least.
     extra_load: f64,
 }
 
 impl Measurement {
-    /// What this part of the operations took no longer than.
+    /// The time within which this part of the operations ended.
     pub(crate) fn percentile(&self, part: f64) -> Duration {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let rank = (part * self.times.len() as f64).ceil() as usize;
@@ -81,7 +81,7 @@ impl fmt::Display for Measurement {
     }
 }
 
-/// Runs a workload: a fan-out of operations, each of which is a fan-out of requests.
+/// Runs a workload: a run of operations. Each operation is a run of requests.
 pub(crate) async fn measure(
     servers: &Servers,
     workload: &Workload,
@@ -119,7 +119,7 @@ pub(crate) async fn measure(
     })
 }
 
-/// One operation: asks many servers, and waits as long as its patience tells.
+/// One operation: asks many servers, and waits for the answers that its patience requires.
 async fn time_one(
     servers: &Servers,
     operation: usize,
@@ -128,7 +128,7 @@ async fn time_one(
     budget: &HedgeBudget,
 ) -> io::Result<Duration> {
     let started = Instant::now();
-    // Every operation begins with another server.
+    // Every operation starts with another server.
     let requests =
         (0..fan_out).map(|leaf| (leaf, request(servers, operation + leaf, patience, budget)));
     let run = fetch_and_aggregate(requests, TIMEOUT);

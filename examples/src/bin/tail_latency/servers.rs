@@ -11,11 +11,11 @@ use rand_distr::{Distribution, LogNormal};
 use reqwest::{Client, Url};
 use tokio::net::TcpListener;
 
-/// Half of the answers are faster.
+/// The median delay.
 pub(crate) const MEDIAN: Duration = Duration::from_millis(5);
 /// The spread of the logarithm of the delay: the 99th percentile is ten times the median.
 const SIGMA: f64 = 1.0;
-/// Where on the normal distribution 99 % lie below.
+/// The 99th percentile of the standard normal distribution.
 const NORMAL_99: f64 = 2.326;
 
 const SERVERS: usize = 20;
@@ -34,7 +34,7 @@ impl Servers {
         for _ in 0..SERVERS {
             urls.push(serve(Arc::clone(&requests)).await?);
         }
-        // An error says that there is a provider already, and any will do.
+        // An error means that there is a provider already, and any provider is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .no_proxy()
@@ -60,7 +60,7 @@ impl Servers {
         Ok(())
     }
 
-    /// How many requests have come in at all servers.
+    /// The number of requests that all servers have received.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -83,7 +83,7 @@ async fn serve(requests: Arc<AtomicU64>) -> io::Result<Url> {
     Url::parse(&url).map_err(io::Error::other)
 }
 
-/// What one of a hundred answers takes longer than.
+/// The 99th percentile of the delay.
 pub(crate) fn percentile_99() -> Duration {
     MEDIAN.mul_f64((SIGMA * NORMAL_99).exp())
 }
