@@ -13,25 +13,28 @@ use crate::sources::IntoSources;
 pub use collector::Collector;
 pub(crate) use collector::drop_aggregate;
 
-/// Asks every source at once and resolves to what all of them came to.
+/// Polls all sources concurrently, and resolves to all their outcomes.
 ///
-/// `sources` is any list of pairs of an id and a future that resolves to a `Result`. The future
-/// that is returned starts them when it is first polled, and resolves to
+/// `sources` are pairs of an id and a future that resolves to a `Result`: from an iterator, from
+/// [`each`](crate::each()), or from [`from_stream`](crate::from_stream()). The returned future starts
+/// them in its first poll, and resolves to
 ///
-/// - `Ok` with the [`Aggregate`] once every source has answered, failures included, or once a
-///   [`quorum`](FetchAndAggregate::quorum) or a [rule](FetchAndAggregate::stop_when) is satisfied;
-/// - [`Interrupted`] with the partial aggregate once `timeout` has passed, counted from the first
-///   poll. [`Duration::MAX`] never passes. [`Duration::ZERO`] polls once each source that the first
-///   poll can start, 128 at the most, and then ends.
+/// - `Ok` with the [`Aggregate`] when every source has answered, including failures, or when a
+///   [`quorum`](crate::Operation::quorum) or a [rule](FetchAndAggregate::stop_when) is satisfied;
+/// - [`Interrupted`](crate::Interrupted) with the partial aggregate when `timeout` has passed, counted
+///   from the first poll. [`Duration::MAX`] is no limit. [`Duration::ZERO`] polls each source once that
+///   the first poll can start, at most 128, and then ends.
 ///
-/// The list is pulled lazily: under [`concurrency`](FetchAndAggregate::concurrency) of 64 a
-/// million sources cost the memory of 64.
+/// Sources are pulled lazily: under a [`concurrency`](crate::Operation::concurrency) of 64, a million
+/// sources need the memory of 64. When a run ends early, the remaining items of an iterator are pulled
+/// to name their ids, so a closure inside `map` runs for each of them. [`each`](crate::each()) makes no
+/// futures for those.
 ///
-/// **A list that does not know its length is not read to its end.** `lines`, `split`, `flat_map`
-/// and `from_fn` have no upper bound in their [`size_hint`](Iterator::size_hint), and may be
-/// endless. If a run over such a list ends early, the sources that it had not started are neither
-/// named nor counted. Collect it into a `Vec` first if every name matters; arrays, vectors, ranges,
-/// maps, and `map`, `zip`, `enumerate` over them know their lengths.
+/// **An iterator without an upper bound is not read to its end.** `lines`, `split`, `flat_map` and
+/// `from_fn` have no upper bound in their [`size_hint`](Iterator::size_hint), and may be endless. If a
+/// run over such an iterator ends early, the sources that it had not started are not named, and
+/// [`unseen`](Aggregate::unseen) is true. Collect the sources into a `Vec` first if every id matters.
+/// Arrays, vectors, ranges, maps, and `map`, `zip`, `enumerate` over them have an upper bound.
 ///
 /// # Examples
 ///
@@ -59,48 +62,48 @@ pub(crate) use collector::drop_aggregate;
 ///
 /// # Errors
 ///
-/// [`Reason::TimedOut`] and [`Reason::Cancelled`], and the reasons of the policies that were asked
-/// for: [`Reason::SourceFailed`], [`Reason::QuorumUnreachable`]. Without such a policy a source
-/// that fails is no error of the whole.
+/// [`Reason::TimedOut`](crate::Reason::TimedOut) and [`Reason::Cancelled`](crate::Reason::Cancelled).
+/// With the matching policy also [`Reason::SourceFailed`](crate::Reason::SourceFailed) and
+/// [`Reason::QuorumUnreachable`](crate::Reason::QuorumUnreachable). Without such a policy, a source that
+/// fails does not interrupt the run.
 ///
 /// # Panics
 ///
-/// Polling panics if a source does, unless there is
-/// [`catch_panics`](FetchAndAggregate::catch_panics). The source is gone then and is listed as
-/// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled on for the
-/// other sources, or dropped. Polling after completion panics.
+/// If a source panics, polling panics, unless [`catch_panics`](crate::Operation::catch_panics) is set.
+/// The source is dropped and listed as [`SourceError::Panicked`](crate::SourceError::Panicked); the
+/// future can be polled again for the other sources, or dropped. Polling after completion panics.
 ///
-/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot
-/// be started. No outcome is lost by that, and every later poll still looks at the deadline.
+/// Polling also panics if a deadline needs a timer and the timer thread cannot be started. No outcome
+/// is lost by that, and every later poll still checks the deadline.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops every source in it at once. What was fetched by then is dropped too:
-/// to keep it, end the run by [`cancel_on`](FetchAndAggregate::cancel_on) instead.
+/// Dropping the future drops every source in it at once, and the outcomes so far. To keep the outcomes,
+/// end the run by [`cancel_on`](crate::Operation::cancel_on).
 ///
 /// # Deadlines
 ///
 /// A result beats the timeout: an answer that arrived before a deadline counts, even if the task was
 /// not polled until later. This holds for the deadline of the run and for those of sources.
 ///
-/// - A run that is polled on time ends once it has polled the sources that were woken. If the runtime
-///   may have refused one of them for lack of its cooperative budget, this takes another millisecond at
-///   the most, or 64 polls, or 128 polls of sources.
-/// - A run that is polled *late*, a millisecond or more after a deadline, gives the runtime a turn
-///   first: its thread was busy, or the process was stopped, and the answers may still lie in the
-///   sockets. It starts no more sources, waits for 1 to 8 ms (a sixteenth of its lateness) from the last
-///   answer on, and then for 64 polls. It takes no longer than 20 ms in all, or than it was late.
-/// - Polling the sources that were woken takes 20 ms at the most, or for as long as most of those that
-///   are polled have their answers. A source that is not reached is unfinished.
+/// - A run that is polled on time ends when it has polled the sources that were woken. If one of them
+///   may have found the task's cooperative budget spent, the run waits for it: at most a millisecond, 64
+///   polls, or 128 polls of sources, whichever comes first.
+/// - A run that is polled *late*, a millisecond or more after a deadline, first gives the runtime a
+///   turn: the thread was busy, or the process was stopped, and answers may still be in the sockets. The
+///   run starts no more sources. It waits until no answer has come for 1 to 8 ms (a sixteenth of its
+///   lateness), and then for 64 polls. In all it waits at most 20 ms, or as long as it was late, up to
+///   100 ms.
+/// - Polling the sources that were woken takes at most 20 ms, or as long as most of those that are
+///   polled have their answers. A source that is not reached is unfinished.
 ///
-/// Of two deadlines that have passed, the earlier one counts. With the future of
-/// [`expire_on`](FetchAndAggregate::expire_on) it is the same as with a run on time, except that a run
-/// whose sources may have been refused waits for a millisecond *and* 64 polls, or for 128 polls of
-/// sources: the future does not say when it was due.
+/// Of two deadlines that have passed, the earlier one counts. The future of
+/// [`expire_on`](crate::Operation::expire_on) does not say when it was due, so a run with sources that
+/// may have found the budget spent waits for a millisecond *and* 64 polls, or for 128 polls of sources.
 ///
-/// A run on time does not wait for the sockets. If one worker of a runtime is busy, the others may all
-/// sleep without looking at them, and are woken by the deadline: answers that are still in the sockets
-/// are lost then.
+/// A run that is on time does not wait for the sockets. If one worker of a runtime is busy, the others
+/// may sleep without polling the sockets until the deadline wakes one of them. Answers that are still in
+/// the sockets are lost then.
 ///
 /// # Fairness
 ///
@@ -113,6 +116,12 @@ pub(crate) use collector::drop_aggregate;
 /// is being polled then. Runs inside a source of a run share that millisecond, and another 128 polls for
 /// all of them; each gets at least one. Naming sources that were never started yields too, after some
 /// hundred names.
+#[doc(alias = "gather")]
+#[doc(alias = "join_all")]
+#[doc(alias = "scatter_gather")]
+#[doc(alias = "all_settled")]
+#[doc(alias = "when_all")]
+#[doc(alias = "errgroup")]
 pub fn fetch_and_aggregate<L, K, F, T, E>(
     sources: L,
     timeout: Duration,

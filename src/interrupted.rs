@@ -128,10 +128,10 @@ pub enum Reason {
     Cancelled,
     /// Nobody is left to receive the outcomes of [`stream_results`](crate::stream_results).
     ReceiverClosed,
-    /// A source failed, and the run was to [fail fast](crate::FetchAndAggregate::fail_fast). Batches
+    /// A source failed, and the run was to [fail fast](crate::Operation::fail_fast). Batches
     /// that are stopped because another has failed have this reason too, without errors of their own.
     SourceFailed,
-    /// Too few sources are left to reach the [quorum](crate::FetchAndAggregate::quorum).
+    /// Too few sources are left to reach the [quorum](crate::Operation::quorum).
     QuorumUnreachable,
     /// The run had come to what was asked for before this source, or this batch, was over. Such a
     /// run is a success: only observers and the outcomes of single batches have this reason.

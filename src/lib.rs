@@ -1,14 +1,14 @@
-//! Ask many sources at once, under a deadline, and get back **everything that is known when time
-//! is up**: every result, every error, and the name of every source that did not answer.
+//! Runs many futures at once under a deadline and returns **everything that is known when time is
+//! up**: every result, every error, and the id of every source that did not answer.
 //!
-//! A service that fans out to many sources has to stop waiting at some point, and whoever stops
-//! waiting must neither lose what is there nor leave anything behind. Channels and spawned tasks do
-//! both with ease: a receiver that leaves first leaves its senders blocked, and a timeout around a
-//! collected stream throws away all that had come. Here all sources live inside one future, so that
-//! dropping it is the end of every one of them, and each of them is accounted for.
+//! A service that fans out to many sources must stop waiting at some point. It must not lose the
+//! results that arrived, and it must not leave anything running. Channels and spawned tasks make both
+//! mistakes easy: a receiver that is dropped first leaves its senders blocked, and a timeout around a
+//! collected stream throws away all results. Here all sources live inside one future. Dropping it drops
+//! every source, and each source is accounted for.
 //!
-//! That no task outlives whoever waits for it is the idea of [structured concurrency]; the names of
-//! the operations, and the leaks that they are free of, are those of a service written in Go.
+//! The idea that no task outlives its caller is [structured concurrency]. The names of the operations
+//! are those of a service written in Go, whose leaks this crate does not have.
 //!
 //! [structured concurrency]: https://vorpus.org/blog/notes-on-structured-concurrency-or-go-statement-considered-harmful/
 //!
@@ -17,25 +17,28 @@
 //! | operation | what it does | resolves to |
 //! |---|---|---|
 //! | [`fetch_and_aggregate`] | waits for all sources, under one deadline | an [`Aggregate`]: results, errors, unfinished |
-//! | [`process_batch`] | does so for several batches, each under a deadline of its own | one aggregate for each batch, in order |
-//! | [`stream_results`] | sends each outcome into a channel the moment it is there | what was delivered, and what could not be |
+//! | [`process_batch`] | does so for several batches, each under its own deadline | one aggregate per batch, in order |
+//! | [`stream_results`] | sends each outcome into a channel as soon as it arrives | what was delivered, and what was not |
 //!
-//! A *source* is a pair of an id, of any type, and a future that resolves to a `Result`. All
-//! sources run concurrently in the task that polls the operation: nothing is spawned, nothing
-//! blocks, and any executor will do. When an operation resolves, no source exists any more; when it
-//! is dropped, every source in it is dropped with it.
+//! A *source* is an id, of any type, and a future that resolves to a `Result`. All sources run
+//! concurrently in the task that polls the operation: nothing is spawned, nothing blocks, and any
+//! executor works. When an operation resolves, all its sources are dropped; when it is dropped, every
+//! source in it is dropped with it.
+//!
+//! Sources come from [`each(ids, make)`](each), from any iterator of pairs `(id, future)`, or from a
+//! stream of such pairs by [`from_stream`].
 //!
 //! # Examples
 //!
 //! ```
 //! use std::time::Duration;
-//! use futures_aggregate::{Interrupted, fetch_and_aggregate};
+//! use futures_aggregate::{Interrupted, each, fetch_and_aggregate};
 //!
 //! # async fn fetch(url: &str) -> Result<String, std::io::Error> { Ok(url.to_owned()) }
 //! # futures::executor::block_on(async {
 //! let urls = ["https://a.example", "https://b.example"];
 //!
-//! let aggregate = fetch_and_aggregate(urls.map(|url| (url, fetch(url))), Duration::from_secs(2))
+//! let aggregate = fetch_and_aggregate(each(urls, |&url| fetch(url)), Duration::from_secs(2))
 //!     .concurrency(64)
 //!     .source_timeout(Duration::from_millis(500))
 //!     .await
@@ -61,36 +64,38 @@
 //!
 //! | I want | use |
 //! |---|---|
-//! | all answers, or those that are there after two seconds | [`fetch_and_aggregate`] with [`Interrupted::into_partial`] |
+//! | all answers, or those that arrived within two seconds | [`fetch_and_aggregate`] with [`Interrupted::into_partial`] |
 //! | all answers, or the first error | [`fetch_and_aggregate`] with [`fail_fast`], see [the guide](guide::recipes#all-or-nothing) |
 //! | the first answer | [`quorum(1)`][quorum] |
 //! | three answers out of five | [`quorum(3)`][quorum] |
-//! | as many as it takes until they add up | [`stop_when`] |
-//! | each answer as soon as it is there | [`stream_results`], and a task that reads the channel |
-//! | several questions at once, each answered or late by itself | [`process_batch`] |
-//! | no more than so many requests at a time | [`concurrency`] |
-//! | no more than so many for each host | [`process_batch`], a batch for each host, with [`source_concurrency`], see [the guide](guide::recipes#limits-per-host) |
-//! | one slow source to be given up, not all | [`source_timeout`] |
-//! | a slow source to be asked again elsewhere | [`hedge`] |
-//! | a source that fails to be asked again | retries within the source, see [the guide](guide::recipes#deadlines-that-span-retries) |
-//! | a source that panics to be one more error | [`catch_panics`] |
+//! | answers until they add up to enough | [`stop_when`] |
+//! | each answer as soon as it arrives | [`stream_results`], and a task that reads the channel |
+//! | work that arrives over time: a queue, a channel, a crawl | [`from_stream`], see [the guide](guide::recipes#sources-from-a-channel) |
+//! | several groups of sources, each with its own deadline | [`process_batch`] |
+//! | at most N requests at a time | [`concurrency`] |
+//! | at most N requests at a time per host | [`process_batch`], a batch for each host, with [`source_concurrency`], see [the guide](guide::recipes#limits-per-host) |
+//! | to give up one slow source, not all | [`source_timeout`] |
+//! | a second attempt when a source is slow | [`hedge`] |
+//! | a second attempt when a source fails | a retry loop within the source, see [the guide](guide::recipes#deadlines-that-span-retries) |
+//! | a panic of a source as one more error | [`catch_panics`] |
 //! | a progress bar, metrics, a trace | [`observe`] |
 //!
 //! # What to pass to `cancel_on`
 //!
-//! Any future. A run that is cancelled resolves to what it has; one that is dropped is just gone.
+//! Any future. A run that is cancelled resolves to its partial result; a run that is dropped returns
+//! nothing.
 //!
 //! | to cancel by | pass |
 //! |---|---|
-//! | your own call, or your dropping the handle | the receiver of `futures::channel::oneshot::channel::<()>()`; keep the sender for as long as the run may go on |
+//! | a call of yours, or dropping a handle | the receiver of `futures::channel::oneshot::channel::<()>()`; keep the sender as long as the run may continue |
 //! | one decision for many runs | a clone of `futures::future::Shared`, made by `.shared()` of such a receiver |
-//! | a token of tokio's | `token.cancelled_owned()` of a `tokio_util::sync::CancellationToken` |
+//! | a token of tokio | `token.cancelled_owned()` of a `tokio_util::sync::CancellationToken` |
 //! | Ctrl-C | `tokio::signal::ctrl_c()`, or `async move { receiver.recv().await }` where a handler of `ctrlc` sends into an `async_channel` |
-//! | a client that hangs up | whatever its connection has for that, such as `async move { sender.closed().await }` of a oneshot channel of tokio's |
+//! | a client that hangs up | the future of its connection for that, such as `async move { sender.closed().await }` of a tokio oneshot channel |
 //! | a channel that is closed | `async move { while receiver.recv().await.is_ok() {} }` of an `async_channel` |
-//! | a state that others set | `async move { watched.wait_for(\|is_over\| *is_over).await.map(drop) }` of a `tokio::sync::watch` |
-//! | a signal that there may be or not | `async move { match signal { Some(signal) => drop(signal.await), None => pending().await } }` |
-//! | a time of your own | not this, but [`expire_on`], whose reason is [`Reason::TimedOut`] |
+//! | a shared state | `async move { watched.wait_for(\|is_over\| *is_over).await.map(drop) }` of a `tokio::sync::watch` |
+//! | an optional signal | `async move { match signal { Some(signal) => drop(signal.await), None => pending().await } }` |
+//! | a timer of yours | not this, but [`expire_on`], whose reason is [`Reason::TimedOut`] |
 //!
 //! # When not to use this
 //!
@@ -98,38 +103,35 @@
 //! - For work that keeps the processor busy: sources share one task, and so one thread. Let each
 //!   source await a task of your executor that does the work, see [the
 //!   guide](guide::recipes#parallelism).
-//! - For sources that come out of a stream: a list of sources is an iterator, which is never waited
-//!   for.
-//! - For sources whose outcomes are needed in order as they come: they come in the order of
-//!   completion.
+//! - For outcomes in the order of the sources: they come in the order of completion.
 //!
 //! # How it compares
 //!
 //! | | here | [`FuturesUnordered`], [`buffer_unordered`] | [futures-concurrency] | [futures-buffered] | [`JoinSet`] |
 //! |---|---|---|---|---|---|
-//! | outcomes carry the name of their source | yes | by hand | by place in `join`, by key in `FutureGroup` | by hand | by the task's id; `JoinMap` of tokio-util |
-//! | names those who did not answer | yes | by hand | by hand | by hand | by hand; `JoinMap::keys` |
-//! | keeps what is there at a deadline | yes | `take_until` | by hand | `take_until` | yes, in the set |
-//! | time for each source | yes, one timer for all | a timer for each | a timer for each | a timer for each | a timer for each |
-//! | limit on those in flight | yes | `buffer_unordered` | `limit` | yes | a semaphore |
-//! | fail-fast, quorum | yes, with what is there | `try_collect`, `take`, without it | `try_join`, `race_ok`, without it | `try_join_all`, without it | by hand |
-//! | polls only what was woken | yes | yes | `join` and groups; not `race` | yes | yes |
-//! | sources may borrow, or stay on a thread | yes | yes | yes | yes | no; `spawn_local` |
+//! | outcomes carry the id of their source | yes | by hand | by place in `join`, by key in `FutureGroup` | by hand | by the task's id; `JoinMap` of tokio-util |
+//! | names the sources that did not answer | yes | by hand | by hand | by hand | by hand; `JoinMap::keys` |
+//! | keeps the results at a deadline | yes | `take_until` | by hand | `take_until` | yes, in the set |
+//! | timeout for each source | yes, one timer for all | a timer for each | a timer for each | a timer for each | a timer for each |
+//! | concurrency limit | yes | `buffer_unordered` | `limit` | yes | a semaphore |
+//! | fail-fast, quorum | yes, with the partial result | `try_collect`, `take`, without it | `try_join`, `race_ok`, without it | `try_join_all`, without it | by hand |
+//! | polls only woken sources | yes | yes | `join` and groups; not `race` | yes | yes |
+//! | sources may borrow, or be `!Send` | yes | yes | yes | yes | no; `spawn_local` |
 //! | runs on all cores | no | no | no | no | yes |
 //! | executors | any | any | any | any | tokio |
-//! | ends at once when dropped | yes | yes | yes | yes | when each task is next scheduled |
-//! | more sources while it runs | by the iterator | `push` | `FutureGroup::insert` | `push` | `spawn` |
-//! | sources from a stream | no | yes | yes | yes | by hand |
-//! | outcomes in the order of the list | no; sort by id | `buffered` | `join` | `buffered_ordered` | `JoinQueue` of tokio-util |
-//! | maps, filters, folds on the way | no | yes | maps | yes | no |
+//! | drops its futures at once when dropped | yes | yes | yes | yes | when each task is next scheduled |
+//! | more sources while it runs | [`from_stream`], or the iterator | `push` | `FutureGroup::insert` | `push` | `spawn` |
+//! | sources from a stream | yes | yes | yes | yes | by hand |
+//! | outcomes in the order of the sources | no; sort by id | `buffered` | `join` | `buffered_ordered` | `JoinQueue` of tokio-util |
+//! | combinators on outcomes | no | yes | maps | yes | no |
 //! | a few futures of different types | no | no | yes, tuples | no | no |
 //! | without `std` | no | yes | yes | yes | no |
 //! | `unsafe` code | none | yes | yes | yes | yes |
 //!
 //! What each costs, with figures, is in the
 //! [README](https://github.com/futures-aggregate/futures-aggregate#what-it-costs). In short: for a
-//! handful of sources `join_all` is quicker; where many are ready together this crate is; where they
-//! are woken one at a time futures-buffered is by some percent.
+//! handful of sources `join_all` is faster; where many are ready together this crate is faster; where
+//! they are woken one at a time futures-buffered is faster by some percent.
 //!
 //! # Features
 //!
@@ -147,15 +149,15 @@
 //! - [Examples](https://github.com/futures-aggregate/futures-aggregate/tree/main/examples):
 //!   programs with real clients, on several executors.
 //!
-//! [`fail_fast`]: FetchAndAggregate::fail_fast
-//! [quorum]: FetchAndAggregate::quorum
+//! [`fail_fast`]: Operation::fail_fast
+//! [quorum]: Operation::quorum
 //! [`stop_when`]: FetchAndAggregate::stop_when
-//! [`catch_panics`]: FetchAndAggregate::catch_panics
-//! [`observe`]: FetchAndAggregate::observe
-//! [`concurrency`]: FetchAndAggregate::concurrency
+//! [`catch_panics`]: Operation::catch_panics
+//! [`observe`]: Operation::observe
+//! [`concurrency`]: Operation::concurrency
 //! [`source_concurrency`]: ProcessBatch::source_concurrency
-//! [`source_timeout`]: FetchAndAggregate::source_timeout
-//! [`expire_on`]: FetchAndAggregate::expire_on
+//! [`source_timeout`]: Operation::source_timeout
+//! [`expire_on`]: Operation::expire_on
 //! [`hedge`]: hedge()
 //! [`FuturesUnordered`]: https://docs.rs/futures/latest/futures/stream/struct.FuturesUnordered.html
 //! [`buffer_unordered`]: https://docs.rs/futures/latest/futures/stream/trait.StreamExt.html#method.buffer_unordered

@@ -17,19 +17,20 @@ pub use numbered::Numbered;
 /// The time of a batch, unless [`batch_timeout`](ProcessBatch::batch_timeout) sets another.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks the sources of several batches at once and resolves to what each batch came to.
+/// Polls several batches of sources concurrently, and resolves to one outcome per batch.
 ///
-/// Each batch is a list of sources as in [`fetch_and_aggregate`](crate::fetch_and_aggregate). All
-/// batches run concurrently, and each may take 5 seconds from its own start unless
-/// [`batch_timeout`](ProcessBatch::batch_timeout) says otherwise. The future resolves to
+/// `batches` is an iterator of batches, or a stream of them by [`from_stream`](crate::from_stream()).
+/// Each batch is a list of sources as in [`fetch_and_aggregate`](crate::fetch_and_aggregate()). It has 5
+/// seconds from its own start, unless [`batch_timeout`](ProcessBatch::batch_timeout) sets another
+/// timeout. The future resolves to
 ///
-/// - `Ok` with one outcome per batch, in the order of the batches. A batch that failed or was
-///   late disturbs no other and keeps its partial aggregate. Where a
-///   [`quorum`](ProcessBatch::quorum) or a [rule](ProcessBatch::stop_when) has ended it early,
-///   the vector is shorter than the list if that does not know its length;
-/// - [`Interrupted`] with the same list if the whole was stopped: batches that had ended keep
-///   their outcome, those in flight have their partial aggregates, and those never started name
-///   their sources, as long as the lists know their upper bounds.
+/// - `Ok` with one outcome per batch, in the order of the batches. A batch that fails or times out
+///   disturbs no other and keeps its partial aggregate. If a [`quorum`](crate::Operation::quorum) or a
+///   [rule](ProcessBatch::stop_when) has ended the run early, batches that were never seen are missing:
+///   those of a stream, and those of an iterator without an upper bound;
+/// - [`Interrupted`](crate::Interrupted) with the same list if the whole was stopped. Batches that had
+///   ended keep their outcome, those in flight have their partial aggregates, and those never started
+///   name their sources as far as they have upper bounds.
 ///
 /// # Examples
 ///
@@ -45,7 +46,7 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// let batches = process_batch([healthy, broken])
 ///     .batch_timeout(Duration::from_millis(10))
 ///     .await
-///     .expect("no deadline for the whole, and nobody cancels");
+///     .expect("no deadline for the whole, and no signal");
 ///
 /// assert_eq!(batches[0].as_ref().unwrap().results, [("a", 1)]);
 /// let interrupted = batches[1].as_ref().unwrap_err();
@@ -57,37 +58,36 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 ///
-/// [`Reason::TimedOut`](crate::Reason::TimedOut) and
-/// [`Reason::Cancelled`](crate::Reason::Cancelled), where the whole has a
-/// [`timeout`](ProcessBatch::timeout) or a signal, and the reasons of the policies that were asked
-/// for: [`Reason::SourceFailed`](crate::Reason::SourceFailed),
-/// [`Reason::QuorumUnreachable`](crate::Reason::QuorumUnreachable). Without such a policy what
-/// happens within a batch is that batch's outcome and no error of the whole.
+/// [`Reason::TimedOut`](crate::Reason::TimedOut) and [`Reason::Cancelled`](crate::Reason::Cancelled), if
+/// the whole has a [`timeout`](crate::Operation::timeout) or a signal. With the matching policy also
+/// [`Reason::SourceFailed`](crate::Reason::SourceFailed) and
+/// [`Reason::QuorumUnreachable`](crate::Reason::QuorumUnreachable). Without such a policy, what happens
+/// within a batch is the outcome of that batch, and does not interrupt the whole.
 ///
 /// # Panics
 ///
-/// Polling panics if a source does, unless there is [`catch_panics`](ProcessBatch::catch_panics).
-/// The source is gone then and is listed in its batch as
-/// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled on for the
-/// other sources, those of the same batch included. Polling after completion panics.
+/// If a source panics, polling panics, unless [`catch_panics`](crate::Operation::catch_panics) is set.
+/// The source is dropped and listed in its batch as
+/// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled again for the other
+/// sources, also of the same batch. Polling after completion panics.
 ///
-/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot
-/// be started. No outcome is lost by that, and every later poll still looks at the deadline.
+/// A batch whose `into_iter` panics keeps its position in the outcomes, with
+/// [`Reason::Panicked`](crate::Reason::Panicked). The panic unwinds to the caller.
+///
+/// Polling also panics if a deadline needs a timer and the timer thread cannot be started. No outcome
+/// is lost by that, and every later poll still checks the deadline.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops every source of every batch at once, and what was fetched with them.
-/// To keep it, end the run by [`cancel_on`](ProcessBatch::cancel_on) instead.
+/// Dropping the future drops every source of every batch at once, and the outcomes so far. To keep the
+/// outcomes, end the run by [`cancel_on`](crate::Operation::cancel_on).
 ///
 /// # Deadlines and fairness
 ///
-/// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate), for the deadlines of all batches, of
-/// each batch, and of sources: an answer that arrived in time counts. A batch whose time is up starts no
-/// more sources. All batches share the budget of a poll. Of what is left, each takes half, and 32 polls
-/// of sources at least as long as there are any; a batch that got none comes first in the next poll.
-///
-/// A batch whose iterator panics when it is made keeps its position in the outcomes, with
-/// [`Reason::Panicked`](crate::Reason::Panicked). The panic unwinds to the caller.
+/// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate()), for the deadlines of the whole, of each
+/// batch, and of sources: an answer that arrived in time counts. A batch whose time is up starts no more
+/// sources. All batches share the budget of a poll: each takes half of what is left, at least 32 polls
+/// of sources while there are any. A batch that got none comes first in the next poll.
 pub fn process_batch<B, L, K, F, T, E>(batches: B) -> ProcessBatch<B::Items, L::Sources, K, F, T, E>
 where
     B: IntoBatches<Batch = L>,
@@ -228,9 +228,10 @@ where
         self
     }
 
-    /// asked after each batch that is over, with every outcome so far at the place of its batch.
-    /// Batches that are not over by then are interrupted as
-    /// [`Reason::NotNeeded`](crate::Reason::NotNeeded).
+    /// Ends the run with `Ok` as soon as `rule` returns true for the outcomes so far. The rule is called
+    /// after each batch that is over, with every outcome at the position of its batch. Batches that are
+    /// not over are interrupted as [`Reason::NotNeeded`](crate::Reason::NotNeeded). Called more than
+    /// once, any of the rules is enough.
     ///
     /// # Panics
     ///

@@ -16,29 +16,29 @@ pub use delivery::Deliver;
 use delivery::delivery;
 pub use sink::Sink;
 
-/// Asks every source at once and sends each outcome into a channel as soon as it is there.
+/// Polls all sources concurrently, and sends each outcome into a channel as soon as it arrives.
 ///
-/// It returns at once, before anything has happened, with a driver: a future to be spawned on any
-/// executor and forgotten, or awaited for its summary. The driver resolves to
+/// It returns at once with a driver: a future to be spawned on any executor and forgotten, or awaited
+/// for its summary. The driver resolves to
 ///
-/// - `Ok` with a [`Streamed`] once every source has answered and every outcome is in the channel;
-/// - [`Interrupted`] with what could not be delivered, and the names of the sources that had not
-///   answered.
+/// - `Ok` with a [`Streamed`](crate::Streamed) when every source has answered and every outcome is in
+///   the channel;
+/// - [`Interrupted`](crate::Interrupted) with the outcomes that were not delivered, and the ids of the
+///   sources that had not answered.
 ///
-/// A full channel holds no source up: the others are polled on, and their outcomes are queued.
-/// With a [`concurrency`](StreamResults::concurrency) limit a queued outcome counts as a source
-/// in flight, so that a slow receiver slows the starting of new sources. A receiver that is gone
-/// ends the run at once, even while every source is pending.
+/// A full channel blocks no source: the others are still polled, and their outcomes are queued. Under a
+/// [`concurrency`](crate::Operation::concurrency) limit, a queued outcome counts as a source in flight,
+/// so backpressure reaches the sources. If the receiver is dropped or closed, the run ends at once, even
+/// while every source is pending.
 ///
-/// Outcomes that are in the channel belong to the receiver, and are gone if it is dropped. To stop
-/// early and lose nothing, close it (`receiver.close()`), read on
-/// until it is empty, and take what it had no room for from the driver's `undelivered`.
+/// Outcomes in the channel belong to the receiver, and are dropped with it. To stop early and lose
+/// nothing, call `receiver.close()`, read the channel until it is empty, and take the rest from the
+/// driver's `undelivered`.
 ///
-/// There is no `fail_fast`, `quorum` or `stop_when`: whoever reads the outcomes decides, and
-/// leaves.
+/// There is no `fail_fast`, `quorum` or `stop_when`. To stop a stream early, drop its receiver.
 ///
-/// When the driver ends it drops its sender, after the last outcome and after the last source.
-/// If no other sender is left, the receiver sees the channel close.
+/// When the driver ends, it drops its sender, after the last outcome and after the last source. The
+/// channel closes if no other sender is left.
 ///
 /// # Examples
 ///
@@ -60,40 +60,41 @@ pub use sink::Sink;
 /// assert_eq!(sum, 328_350);
 /// ```
 ///
-/// The type of `sources` is part of the driver's type. A list that borrows, and gives an iterator
-/// that does not, has to be passed as that iterator for a driver that is to be `'static`.
+/// The type of `sources` is part of the driver's type. If the list borrows, but its iterator does not,
+/// pass the iterator to get a `'static` driver.
 ///
 /// # Errors
 ///
 /// [`Reason::ReceiverClosed`](crate::Reason::ReceiverClosed),
-/// [`Reason::Cancelled`](crate::Reason::Cancelled), and
-/// [`Reason::TimedOut`](crate::Reason::TimedOut) where there is a
-/// [`timeout`](StreamResults::timeout). A source that fails is no error of the whole.
+/// [`Reason::Cancelled`](crate::Reason::Cancelled), and with a
+/// [`timeout`](crate::Operation::timeout) also [`Reason::TimedOut`](crate::Reason::TimedOut). A source
+/// that fails does not interrupt the run.
 ///
-/// When the run is interrupted, the outcomes that are queued are given back. So is the one whose
-/// send waits for room, provided that the driver holds the channel's only senders: it closes the
-/// channel then. If others hold senders too, and there is no room, that one outcome is lost.
+/// When the run is interrupted, queued outcomes are returned as `undelivered`. So is the outcome whose
+/// send waits for room, if the driver holds the only senders of the channel: it closes the channel then.
+/// If there are other senders and no room, that one outcome is lost.
 ///
 /// # Panics
 ///
-/// Polling panics if a source does, unless there is [`catch_panics`](StreamResults::catch_panics).
-/// The source is gone then, and its outcome, which goes to the receiver, is
-/// [`SourceError::Panicked`](crate::SourceError::Panicked); the future can be polled on for the
-/// other sources, or dropped. Polling after completion panics.
+/// If a source panics, polling panics, unless [`catch_panics`](crate::Operation::catch_panics) is set.
+/// The source is dropped, and [`SourceError::Panicked`](crate::SourceError::Panicked) is sent as its
+/// outcome; the future can be polled again for the other sources, or dropped. Polling after completion
+/// panics.
 ///
-/// Polling panics, too, where a deadline needs a timer and the thread that runs the timers cannot
-/// be started. No outcome is lost by that, and every later poll still looks at the deadline.
+/// Polling also panics if a deadline needs a timer and the timer thread cannot be started. No outcome
+/// is lost by that, and every later poll still checks the deadline.
 ///
 /// # Cancel safety
 ///
-/// Dropping the driver drops every source in it at once, and every queued outcome, and lets go
-/// of the sender. To keep the outcomes, end the run by [`cancel_on`](StreamResults::cancel_on)
-/// instead.
+/// Dropping the driver drops every source, every queued outcome, and the sender. To keep the outcomes,
+/// end the run by [`cancel_on`](crate::Operation::cancel_on).
 ///
 /// # Deadlines and fairness
 ///
-/// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate). A receiver that is gone before the
-/// first poll means that no source is polled.
+/// As with [`fetch_and_aggregate`](crate::fetch_and_aggregate()). If the receiver is gone before the
+/// first poll, no source is polled.
+#[doc(alias = "as_completed")]
+#[doc(alias = "buffer_unordered")]
 pub fn stream_results<L, K, F, T, E>(
     sources: L,
     sender: Sender<Outcome<K, T, E>>,
