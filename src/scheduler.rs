@@ -18,6 +18,7 @@ mod clock;
 mod deadlines;
 mod driver;
 mod expiry;
+mod grace;
 mod in_flight;
 #[cfg(test)]
 mod model;
@@ -47,7 +48,7 @@ pub(crate) use budget::Budget;
 use clock::Instant;
 use deadlines::Deadlines;
 pub(crate) use driver::{Driver, End};
-use expiry::Grace;
+use grace::Grace;
 use in_flight::InFlight;
 pub(crate) use options::{Options, Policies};
 pub(crate) use panics::{Contained, Panics};

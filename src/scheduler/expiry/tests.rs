@@ -6,8 +6,8 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
-use super::{MOST_TURNS, PATIENCE, TURNS};
 use crate::scheduler::clock;
+use crate::scheduler::grace::{MOST_POLLS, PATIENCE, TURN};
 use crate::{Interrupted, fetch_and_aggregate};
 
 /// A run that comes to how many answers it has.
@@ -66,9 +66,9 @@ async fn yield_now() {
 #[test]
 fn deadline_that_is_a_future_waits_for_refused_sources_however_fast_the_polls_are() {
     let (mut run, answer) = Run::after_its_deadline();
-    assert!(run.is_pending(10 * TURNS));
+    assert!(run.is_pending(10 * TURN));
     answer.send(()).unwrap();
-    let came = (0..=MOST_TURNS).find_map(|_| match run.poll() {
+    let came = (0..=MOST_POLLS).find_map(|_| match run.poll() {
         Poll::Ready(came) => Some(came),
         Poll::Pending => None,
     });
@@ -78,12 +78,12 @@ fn deadline_that_is_a_future_waits_for_refused_sources_however_fast_the_polls_ar
 #[test]
 fn deadline_that_is_a_future_does_not_wait_for_ever() {
     let (mut run, _answer) = Run::after_its_deadline();
-    assert!(run.is_pending(MOST_TURNS));
+    assert!(run.is_pending(MOST_POLLS));
     assert_eq!(run.poll(), Poll::Ready(0), "the clock stands still");
 
     let (mut run, _answer) = Run::after_its_deadline();
     assert!(run.is_pending(1));
     clock::stop_at(clock::now() + PATIENCE);
-    assert!(run.is_pending(TURNS - 1));
+    assert!(run.is_pending(TURN - 1));
     assert_eq!(run.poll(), Poll::Ready(0), "the time is up");
 }
