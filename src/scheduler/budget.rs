@@ -1,12 +1,11 @@
 //! The budget of one poll: a number of source polls, and a length of time.
 //!
-//! A poll that does too much keeps the other tasks of its thread waiting, and uses up what the
-//! runtime grants to a task (tokio: 128 operations for each poll of a task). So a poll stops when
-//! its budget is spent, and the rest is done in the next one.
+//! A long poll delays the other tasks of its thread, and spends the task's cooperative budget (tokio:
+//! 128 operations per poll). So a poll stops when its own budget is spent, and the next poll continues.
 //!
-//! Runs can be nested: batches in `process_batch`, or a run inside a source of another run, behind
-//! any combinator. The outermost poll on a thread opens a pool, and each run polled inside it takes
-//! its budget out of that pool.
+//! Runs can be nested: batches in `process_batch`, or a run inside a source of another run, behind any
+//! combinator. The outermost poll on a thread opens a thread-local pool. Each run inside it takes its
+//! budget from that pool.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,22 +16,22 @@ use super::clock::{self, Instant};
 /// Source polls in one poll of a run.
 pub(super) const POLLS: u32 = 128;
 
-/// The least share of a pool that a run takes.
+/// The least that a run takes from the pool.
 const SHARE: u32 = 32;
 
-/// How long a poll may take. A poll that is over it ends after the source that is being polled.
+/// The length of a poll. A poll that takes longer ends after the current source.
 const TIME: Duration = Duration::from_millis(1);
 
-/// After how many source polls the clock is read first, in a run with deadlines and in one without.
+/// The number of source polls before the clock is read first: with deadlines, and without.
 const FIRST_LOOK: [u32; 2] = [8, 32];
 
-/// Source polls that take longer than this on average are timed one by one.
+/// If source polls take longer than this on average, the clock is read after each.
 const LONG: Duration = Duration::from_micros(20);
 
-/// No more source polls than this are made without a look at the clock.
+/// The most source polls between two readings of the clock.
 const MOST_UNTIMED: u32 = 96;
 
-/// How many short source polls in a row it takes to trust a thread to have short ones.
+/// After this many short source polls in a row, a thread is expected to have short ones.
 const TRUST: u32 = 128;
 
 /// Numbers for threads.
@@ -42,26 +41,26 @@ thread_local! {
     static POOL: Pool = const { Pool::new() };
 }
 
-/// What the polls of one thread share.
+/// The pool of one thread.
 struct Pool {
-    /// Whether a poll is going on.
+    /// Whether an outermost poll is in progress.
     is_open: Cell<bool>,
     /// Source polls left for the runs inside the outermost one.
     left: Cell<u32>,
-    /// When the time of the outermost poll is up. It is not known before the clock is read.
+    /// The end of the outermost poll. Unknown until the clock is read.
     ends: Cell<Option<Instant>>,
-    /// What the runs inside the outermost one did.
+    /// The work of the runs inside the outermost one.
     inside: Cell<Work>,
-    /// How many source polls have still to be timed one by one. A thread starts with some, so that
-    /// long ones are noticed at once.
+    /// The number of source polls that are still timed one by one. A new thread starts with some, to
+    /// notice long ones at once.
     timed: Cell<u32>,
-    /// How many outermost polls there were on this thread.
+    /// The number of outermost polls on this thread.
     ticks: Cell<u32>,
-    /// The number of this thread, once it was asked for.
+    /// The number of this thread, or 0 if it has none yet.
     thread: Cell<u64>,
 }
 
-/// How many polls of runs a thread has seen.
+/// A reading of the poll counter of a thread.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticks {
     thread: u64,
@@ -82,8 +81,8 @@ impl Ticks {
         })
     }
 
-    /// How many polls there were since an earlier reading, and at least one: that of the caller. Those
-    /// of another thread are not known.
+    /// The number of polls since an earlier reading, including the current one. The polls of another
+    /// thread are unknown, so they count as one.
     pub(super) fn since(self, earlier: Self) -> u32 {
         match self.thread == earlier.thread {
             true => self.ticks.wrapping_sub(earlier.ticks).max(1),
@@ -92,7 +91,7 @@ impl Ticks {
     }
 }
 
-/// Source polls, and outcomes.
+/// An amount of work: polls of sources, and their outcomes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
     pub(super) polls: u32,
@@ -112,7 +111,7 @@ impl Work {
         }
     }
 
-    /// What was done since an earlier look at the same work.
+    /// The work since an earlier reading.
     pub(super) fn since(self, earlier: Self) -> Self {
         Self {
             polls: self.polls.saturating_sub(earlier.polls),
@@ -120,7 +119,7 @@ impl Work {
         }
     }
 
-    /// Whether most of the sources that were polled had their answers.
+    /// Whether at least half of the polls had an outcome.
     pub(super) fn is_productive(self) -> bool {
         self.outcomes > 0 && 2 * self.outcomes >= self.polls
     }
@@ -139,9 +138,9 @@ impl Pool {
         }
     }
 
-    /// Takes a share for one run: half of what is left, but no less than it takes to be worth the
-    /// while. It is at least one, so that a run inside a source that is driven to its end within one
-    /// poll gets there.
+    /// Takes the share of one run: half of what is left, but at least [`SHARE`] while there is that
+    /// much. It is at least one, because an executor inside a source may poll a run to its end within
+    /// one poll.
     fn take_share(&self) -> u32 {
         let left = self.left.get();
         let share = left.div_ceil(2).max(SHARE).min(left);
@@ -149,7 +148,7 @@ impl Pool {
         share.max(1)
     }
 
-    /// Learns whether some source polls were long.
+    /// Notes the length of some source polls.
     fn note(&self, are_long: bool, polls: u32) {
         let timed = match are_long {
             true => TRUST,
@@ -159,33 +158,33 @@ impl Pool {
     }
 }
 
-/// What is left of the budget of one poll. Dropping it ends the poll.
+/// The budget of one poll. Dropping it ends the poll.
 #[derive(Debug)]
 pub struct Budget {
-    /// Source polls left until the clock is read.
+    /// Source polls left until the next reading of the clock.
     left: u32,
     /// Source polls left after that.
     later: u32,
-    /// Source polls that will have been made when the clock is read.
+    /// The number of source polls made when the clock is read next.
     planned: u32,
-    /// Source polls that had been made when the clock was last read.
+    /// The number of source polls made when the clock was last read.
     looked_after: u32,
-    /// What the clock said then.
+    /// The last reading of the clock.
     looked_at: Option<Instant>,
+    /// Whether the poll has taken as long as it may.
     is_time_up: bool,
-    /// Source polls that are kept for new sources.
+    /// Source polls reserved for new sources.
     reserved: u32,
-    /// Whether what is spent tells how long source polls take.
+    /// Whether the budget is spent on source polls, so that their length can be measured.
     is_for_sources: bool,
-    /// Outcomes of this run.
+    /// The outcomes of this run in this poll.
     outcomes: u32,
-    /// What the runs inside the outermost one had done before this poll, unless this is the
-    /// outermost one.
+    /// The work of the runs inside the outermost one before this poll. `None` for the outermost one.
     before: Option<Work>,
 }
 
 impl Budget {
-    /// Begins a poll at `now`, which is known for a run with deadlines.
+    /// Begins a poll. A run with deadlines passes the time.
     #[inline]
     pub(super) fn open(now: Option<Instant>) -> Self {
         POOL.with(|pool| {
@@ -221,7 +220,7 @@ impl Budget {
         })
     }
 
-    /// From now on the budget is spent on something else, and the clock is read each time.
+    /// From now on the budget is spent on other work, and the clock is read each time.
     pub(super) fn leave_sources(&mut self) {
         if std::mem::replace(&mut self.is_for_sources, false) {
             let untimed = self.left.saturating_sub(1);
@@ -237,8 +236,7 @@ impl Budget {
         self.left > 0 || self.look()
     }
 
-    /// Whether there is anything left for runs inside this one. Each is granted one source poll all
-    /// the same.
+    /// Whether there is budget left for runs inside this one. Without it each run gets one source poll.
     pub(super) fn has_share(&self) -> bool {
         POOL.with(|pool| pool.left.get() > 0)
     }
@@ -280,24 +278,24 @@ impl Budget {
         self.is_time_up
     }
 
-    /// What the clock said when it was last read in this poll.
+    /// The last reading of the clock in this poll.
     pub(super) fn looked_at(&self) -> Option<Instant> {
         self.looked_at
     }
 
-    /// Pays for one source poll, or for work of its size.
+    /// Spends the budget of one source poll, or of work of its size.
     #[inline]
     pub(crate) fn spend(&mut self) {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// How much was spent.
+    /// The number of source polls spent.
     #[inline]
     pub(super) fn spent(&self) -> u32 {
         self.planned - self.left
     }
 
-    /// Reserves a quarter of the budget for new sources, so that those in flight cannot use it up.
+    /// Reserves a quarter of the budget for new sources.
     pub(super) fn reserve(&mut self) {
         let reserved = (self.left + self.later) / 4;
         let from_left = reserved.saturating_sub(self.later);
@@ -307,7 +305,7 @@ impl Budget {
         self.reserved = reserved;
     }
 
-    /// Gives back what was reserved, if anything was.
+    /// Releases the reserve.
     pub(super) fn release(&mut self) {
         self.later += std::mem::take(&mut self.reserved);
     }
@@ -318,23 +316,23 @@ impl Budget {
         self.outcomes += 1;
     }
 
-    /// Whether nothing was spent yet.
+    /// Whether nothing has been spent.
     pub(super) fn is_fresh(&self) -> bool {
         self.spent() == 0
     }
 
-    /// What was done in this poll by runs inside this one.
+    /// The work of the runs inside this one, in this poll.
     pub(super) fn inside(&self) -> Work {
         let inside = POOL.with(|pool| pool.inside.get());
         inside.since(self.before.unwrap_or(Work::NONE))
     }
 
-    /// What was done in this poll, by runs inside this one too.
+    /// The work of this run and of those inside it, in this poll.
     pub(super) fn work(&self) -> Work {
         self.inside().add(self.own())
     }
 
-    /// What was done in this poll, but for runs inside this one.
+    /// The work of this run alone, in this poll.
     fn own(&self) -> Work {
         Work {
             polls: self.spent(),
@@ -342,12 +340,12 @@ impl Budget {
         }
     }
 
-    /// Outcomes of this run in this poll.
+    /// The outcomes of this run in this poll.
     pub(super) fn outcomes(&self) -> u32 {
         self.outcomes
     }
 
-    /// Whether this poll is part of another run's poll.
+    /// Whether this poll is inside the poll of another run.
     pub(super) fn is_nested(&self) -> bool {
         self.before.is_some()
     }
@@ -362,7 +360,7 @@ impl Drop for Budget {
                 return;
             }
             pool.inside.set(pool.inside.get().add(self.own()));
-            // One source poll may have been granted beyond what was there.
+            // A run may have spent one source poll more than the pool had.
             let left = pool.left.get() + self.left + self.later;
             pool.left.set(left.min(POLLS));
         });

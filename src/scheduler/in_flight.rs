@@ -1,5 +1,5 @@
-//! The sources of a run: those in flight and those not started yet. They are dropped one after
-//! another, so that no destructor of one of them meets the panic of another.
+//! The sources of a run: those in flight, and the list of those not started yet. They are dropped one by
+//! one, so that two panicking destructors do not abort the process.
 
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::ready::{Flag, Ready};
 use super::slots::Slots;
 use crate::sources::Sources;
 
-/// Sources in their slots, and the list of those that come after them.
+/// Sources in slots, and the list of the sources after them.
 pub(crate) struct InFlight<L, K, G> {
     pub(super) slots: Slots<K, G>,
-    /// The sources not started yet. Gone once exhausted.
+    /// The sources not started yet. `None` when exhausted.
     pub(super) list: Option<L>,
-    /// The waker that the list is polled with, if it may be pending.
+    /// The waker of the list, if the list may be pending.
     waker: Option<Waker>,
     /// Drops the rest of the list one by one.
     drain: fn(&mut L, &mut Panics),
@@ -35,7 +35,7 @@ impl<L, K, G> InFlight<L, K, G> {
         }
     }
 
-    /// How long ago a source started, if that was noted.
+    /// The time since a source started, or zero if its start was not noted.
     #[inline]
     pub(super) fn elapsed(&self, index: usize) -> Duration {
         let started = self.slots.started_at(index);
@@ -44,7 +44,7 @@ impl<L, K, G> InFlight<L, K, G> {
         })
     }
 
-    /// Drops every source in flight, oldest first, and passes on its id and how long ago it started.
+    /// Drops every source in flight, oldest first. Passes on its id and the time since it started.
     pub(super) fn drop_each(&mut self, panics: &mut Panics, mut dropped: impl FnMut(&K, Duration)) {
         while let Some(oldest) = self.slots.oldest() {
             let elapsed = self.elapsed(oldest);
@@ -84,8 +84,8 @@ where
         }
     }
 
-    /// How many sources are left to start, as the list reports it. A list that panics when it is asked
-    /// does not know.
+    /// Bounds on the number of sources left to start, as the list reports them. If the list panics, they
+    /// are unknown.
     #[inline(never)]
     pub(super) fn not_started(&self) -> (usize, Option<usize>) {
         self.not_started_or_panic(&mut Panics::default())
@@ -100,8 +100,8 @@ where
     }
 }
 
-/// Whether a list is that of a collection of the standard library, which makes nothing when it is asked
-/// for a source. Its name is all that is known of its type.
+/// Whether a list is the iterator of a standard collection, whose items exist already. There is no trait
+/// for that, so this compares the name of the type.
 fn is_collection<L>() -> bool {
     const WRAPPERS: [&str; 2] = [
         "futures_aggregate::process_batch::numbered::Numbered<",
@@ -120,7 +120,7 @@ fn is_collection<L>() -> bool {
     std::mem::needs_drop::<L>() && COLLECTIONS.iter().any(|module| name.starts_with(module))
 }
 
-/// Drops each source that a list still has, as far as it reports how many there can be.
+/// Drops the sources of a list one by one, up to its upper bound.
 fn drain<L: Sources>(list: &mut L, panics: &mut Panics) {
     if L::MAY_WAIT {
         return;
@@ -141,9 +141,9 @@ impl<L, K, G> Drop for InFlight<L, K, G> {
         let mut panics = Panics::default();
         self.drop_each(&mut panics, |_, _| {});
         if let Some(mut list) = self.list.take() {
-            // A collection that drops two sources that panic aborts the process. So its sources are
-            // dropped one by one. So are those of any other list where sources have panicked; it makes
-            // them for it.
+            // A collection with two sources that panic in their destructors would abort the process. So
+            // its sources are dropped one by one. After a panic the same is done for any other list,
+            // which makes its sources for that.
             if panics.is_some() || is_collection::<L>() {
                 (self.drain)(&mut list, &mut panics);
             }

@@ -1,5 +1,5 @@
-//! The end of a run. Every source in flight is dropped at once; the names of those never started
-//! may take several polls.
+//! The end of a run. All sources in flight are dropped at once. Naming those that were never started may
+//! take several polls.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use super::{Run, Stage};
 use crate::Reason;
 use crate::sources::Sources;
 
-/// How many names cost as much as one source poll.
+/// The number of names that cost as much as one source poll.
 const NAMES: usize = 6;
 
 impl<L, K, G> Run<L, K, G>
 where
     L: Sources<Id = K, Future = G>,
 {
-    /// Ends the run: drops every source in flight, oldest first, and names those never started, as
-    /// far as the budget goes and the iterator knows how many there can be. Returns the recorded
-    /// end, which takes precedence over `end`, or pending while there are sources left to name.
+    /// Ends the run: drops every source in flight, oldest first, and names those never started, as far
+    /// as the budget goes and the list has an upper bound. Returns the recorded end, which takes
+    /// precedence over `end`, or pending while there are sources left to name.
     pub(crate) fn interrupt(
         &mut self,
         end: End,
@@ -43,7 +43,7 @@ where
         Poll::Ready(end)
     }
 
-    /// Drops every source in flight. Those that are runs drop theirs.
+    /// Drops every source in flight. Sources that are runs drop theirs.
     fn stop_all(
         &mut self,
         end: End,
@@ -65,7 +65,7 @@ where
             if driver.stop(id, source, reason, budget, panics).is_ready() {
                 self.stop(oldest, reason, driver, panics);
             } else {
-                // It stays until its own sources are named, and keeps its place in the order.
+                // A run with sources to name. It moves to the end, so the order stays the same.
                 self.in_flight.slots.renew(oldest);
             }
         }
@@ -88,10 +88,10 @@ where
         }
     }
 
-    /// Counts the sources that are to be named, if the list knows how many there can be. One that does
-    /// not know, or may wait for more, leaves sources unseen.
+    /// Counts the sources to name, if the list has an upper bound. Without one, or if the list is a
+    /// stream with items left, some sources stay unseen.
     fn count_unnamed(&mut self, driver: &mut impl Driver<K, G>, panics: &mut Panics) {
-        // Longer lists were never meant to come to their end.
+        // A vector cannot hold more. Such lists are meant to be endless.
         let most_named = isize::MAX as usize / size_of::<K>().max(1);
         self.unnamed = match self.in_flight.not_started_or_panic(panics).1 {
             Some(most) if most <= most_named && !(L::MAY_WAIT && most > 0) => most,
@@ -125,7 +125,7 @@ where
             if has_panicked || self.unnamed % NAMES == 0 {
                 budget.spend();
             }
-            // A run whose own sources are not all named yet.
+            // A run with sources to name.
             let Some(index) = self.in_flight.slots.oldest() else {
                 continue;
             };
@@ -143,9 +143,9 @@ where
         true
     }
 
-    /// Names the next source of the list. One that is a run is made and put into a slot, since its own
-    /// sources are to be named. Returns whether the list could be asked; a list that has panicked twice
-    /// in a row counts as one source less.
+    /// Names the next source of the list. A source that is a run is made and put into a slot, to name its
+    /// own sources. Returns whether the list returned: after two panics in a row it counts as one source
+    /// less.
     fn name_next<D: Driver<K, G>>(
         &mut self,
         has_panicked: bool,

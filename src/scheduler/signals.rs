@@ -1,4 +1,4 @@
-//! Futures of the caller's own that end a run: to cancel it, or to time it out.
+//! The caller's futures that end a run: to cancel it, or to time it out.
 
 use std::fmt;
 use std::future::Future;
@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use super::panics::{Panics, contain};
 use super::ready::{Flag, Ready};
 
-/// A signal that never comes: what stands where neither `cancel_on` nor `expire_on` was called.
+/// A signal that never completes: the default if neither `cancel_on` nor `expire_on` is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Never {}
 
@@ -23,15 +23,13 @@ impl Future for Never {
 }
 
 pin_project! {
-    /// The signals of a run: what `cancel_on` and `expire_on` were given.
-    ///
-    /// It is public so that the type of an operation can be written down.
+    /// The signals of a run: the futures passed to `cancel_on` and to `expire_on`.
     pub struct Signals<C = Never, X = Never> {
         #[pin]
         cancel: Watch<C>,
         #[pin]
         expire: Watch<X>,
-        // Whether a signal is to be polled although nothing woke it.
+        // Whether a signal was added and not polled yet, or has panicked.
         is_new: bool,
         is_cancelled: bool,
         is_expired: bool,
@@ -97,12 +95,12 @@ impl<C, X> Signals<C, X> {
 }
 
 impl<C: Future, X: Future> Signals<C, X> {
-    /// Polls the signals that are new or were woken. What they say is kept, so that a panic
+    /// Polls the signals that are new or were woken. Their completion is stored, so that a panic
     /// elsewhere in the same poll does not lose it.
     ///
     /// # Panics
     ///
-    /// If a signal does. All others are polled before, and remain.
+    /// If a signal panics. All other signals are polled before.
     #[inline(always)]
     pub(crate) fn poll(self: Pin<&mut Self>, ready: &mut Ready) {
         if self.is_new || ready.has_flag(&[Flag::Cancel, Flag::Expire]) {
@@ -122,8 +120,8 @@ impl<C: Future, X: Future> Signals<C, X> {
     }
 }
 
-/// Polls a signal. After a panic it is polled again in the next poll of the run, since it may have
-/// other parts than the one that panicked.
+/// Polls a signal. After a panic it is polled again in the next poll of the run: it may consist of
+/// several signals, of which one has panicked.
 fn poll_signal<S: Future>(
     mut signal: Pin<&mut Watch<S>>,
     ready: &mut Ready,
@@ -146,8 +144,8 @@ impl<C, X> fmt::Debug for Signals<C, X> {
 }
 
 pin_project! {
-    /// A future beside the sources, polled when it is new and then only when it was woken. Once it
-    /// has completed, or panicked, it is idle: never polled again, and dropped with the rest.
+    /// A future beside the sources. It is polled when it is new, and then only when it was woken. After
+    /// it has completed or panicked it is idle: it is not polled again.
     pub(crate) struct Watch<S> {
         #[pin]
         future: Option<S>,
@@ -165,7 +163,7 @@ pin_project! {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    /// Polled, and so to be woken.
+    /// Polled, and pending.
     Waiting,
     Idle,
 }
@@ -193,7 +191,7 @@ impl<S> Watch<S> {
         *this.state = State::New;
     }
 
-    /// Has the future polled again although nothing has woken it.
+    /// Marks the future to be polled again without a wake.
     fn renew(self: Pin<&mut Self>) {
         *self.project().state = State::New;
     }
@@ -224,8 +222,8 @@ impl<S> Watch<S> {
 impl<S: Future> Watch<S> {
     /// Polls the future if it is new or was woken.
     pub(crate) fn poll(self: Pin<&mut Self>, ready: &mut Ready, flag: Flag) -> Poll<S::Output> {
-        // The flag is cleared before the poll, so that a wake during the poll is not lost, and even
-        // if there is nothing to poll, so that a late wake does not keep the run busy.
+        // Clear the flag before the poll, so that a wake during the poll is not lost. Clear it even if
+        // there is nothing to poll, so that a late wake does not keep the run busy.
         let woken = ready.take_flag(flag);
         let this = self.project();
         if *this.state == State::Idle || (*this.state == State::Waiting && !woken) {
@@ -235,7 +233,7 @@ impl<S: Future> Watch<S> {
         poll_once(this.future, this.state, waker)
     }
 
-    /// Polls the future although nothing woke it, and nothing is to be woken.
+    /// Polls the future with a no-op waker.
     pub(crate) fn poll_now(self: Pin<&mut Self>) -> Poll<S::Output> {
         let this = self.project();
         if *this.state == State::Idle {
@@ -253,7 +251,7 @@ fn poll_once<S: Future>(
     let Some(future) = future.as_pin_mut() else {
         return Poll::Pending;
     };
-    // It stays idle if the poll panics.
+    // Idle, in case the poll panics.
     *state = State::Idle;
     let poll = future.poll(&mut Context::from_waker(waker));
     if poll.is_pending() {
@@ -263,12 +261,10 @@ fn poll_once<S: Future>(
 }
 
 pin_project! {
-    /// Completes when the first of several signals does: what calls of `cancel_on` come to. If one of
-    /// them panics, the panic unwinds, and the others still count.
-    ///
-    /// It is public so that the type of an operation can be written down.
+    /// Completes when the first of several signals completes. Each call of `cancel_on` or `expire_on`
+    /// adds one. If one of them panics, the panic unwinds, and the others still count.
     pub struct First<A, B> {
-        // The signals before: `Never`, or a `First` of its own.
+        // The signals added before: `Never`, or another `First`.
         #[pin]
         before: Option<A>,
         #[pin]
@@ -304,7 +300,7 @@ impl<A, B> fmt::Debug for First<A, B> {
 }
 
 pin_project! {
-    /// The signal that was added last. It is not polled again after it has completed or panicked.
+    /// The signal added last. It is not polled again after it has completed or panicked.
     struct Last<S> {
         #[pin]
         future: Option<S>,
