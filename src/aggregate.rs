@@ -1,9 +1,9 @@
-//! What a run came to: the outcome of one source, and the aggregate of all of them.
+//! The outcome of a source, and the aggregate of all outcomes.
 
 use std::error::Error;
 use std::fmt;
 
-/// What one source came to: its id, and its value or why there is none.
+/// The outcome of one source: its id, and its value or its error.
 ///
 /// # Examples
 ///
@@ -21,14 +21,15 @@ use std::fmt;
 /// ```
 pub type Outcome<K, T, E> = (K, Result<T, SourceError<E>>);
 
-/// What a whole run came to.
+/// The result of a whole run: values, errors and unfinished sources.
 ///
-/// Every source that the run has seen is named in exactly one of the three lists. After
-/// [`Ok`] from [`fetch_and_aggregate`](crate::fetch_and_aggregate) every source has answered and
-/// `unfinished` is empty, unless a quorum or a rule of the caller's has ended the run early.
+/// Every source that the run has seen is in exactly one of the three lists. If
+/// [`fetch_and_aggregate`](crate::fetch_and_aggregate) returns [`Ok`], every source has answered and
+/// `unfinished` is empty, unless a quorum or a stop rule has ended the run early.
 ///
-/// Sources that were never started are named only if the list knows how many there are at most, by
-/// its [`size_hint`](Iterator::size_hint). `lines`, `flat_map` and `from_fn` do not.
+/// A run that ends early names the sources that were never started only if the
+/// [`size_hint`](Iterator::size_hint) of the iterator has an upper bound. That of `lines`, `flat_map`
+/// and `from_fn` has none.
 ///
 /// # Examples
 ///
@@ -51,15 +52,16 @@ pub struct Aggregate<K, T, E> {
     /// The sources that failed, with their errors, in the order of completion.
     pub errors: Vec<(K, SourceError<E>)>,
     /// The sources that had not answered when the run ended: first those in flight, in the order
-    /// in which they were started, then those never started, in the order of the list.
+    /// in which they were started, then those never started, in the order of the iterator.
     pub unfinished: Vec<K>,
-    /// Whether the run ended before it reached the end of its sources, so that some may be named
-    /// nowhere: those that are still in a stream, and those of a list that does not know its length.
+    /// Whether the run ended before it reached the end of its sources, so that some may be in no
+    /// list: those that are still in a stream, or in an iterator without an upper bound.
     pub unseen: bool,
 }
 
 impl<K, T, E> Aggregate<K, T, E> {
-    /// Adds an outcome to the results or to the errors: for whoever reads a stream of them.
+    /// Adds an outcome to `results` or to `errors`. Use it to collect the outcomes of
+    /// [`stream_results`](crate::stream_results()).
     ///
     /// # Examples
     ///
@@ -81,16 +83,15 @@ impl<K, T, E> Aggregate<K, T, E> {
 }
 
 impl<K, T, E> Aggregate<K, T, E> {
-    /// Reserves room for results, unless there is no memory for it, and for no more than 16 MiB of
-    /// them before they come.
+    /// Reserves memory for this many results: at most 16 MiB, and none if the allocation fails.
     pub(crate) fn reserve(&mut self, results: usize) {
         const MOST_BYTES: usize = 16 << 20;
         let most = MOST_BYTES / size_of::<(K, T)>().max(1);
-        // They can still be pushed one by one.
+        // On failure the vector grows when results come.
         let _ = self.results.try_reserve(results.min(most));
     }
 
-    /// Gives back the room for results that was not needed, if it is much.
+    /// Frees reserved memory, if most of it is unused.
     pub(crate) fn shrink(&mut self) {
         const FEW: usize = 64;
         let room = self.results.capacity();
@@ -115,8 +116,8 @@ impl<K, T, E> Default for Aggregate<K, T, E> {
 
 /// Why a source has no value.
 ///
-/// Cancellation is never an error of a source: a source that was stopped because its run was, is
-/// named in [`Aggregate::unfinished`].
+/// Cancellation is never an error of a source. A source that was dropped because the run ended is in
+/// [`Aggregate::unfinished`].
 ///
 /// # Examples
 ///
@@ -131,7 +132,7 @@ impl<K, T, E> Default for Aggregate<K, T, E> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SourceError<E> {
-    /// The source answered with an error of its own.
+    /// The source answered with this error.
     Failed(E),
     /// The source did not answer within its own timeout.
     TimedOut,
@@ -140,7 +141,7 @@ pub enum SourceError<E> {
 }
 
 impl<E> SourceError<E> {
-    /// The source's own error, where it failed with one.
+    /// The error of the source, if it is [`Failed`](Self::Failed).
     ///
     /// # Examples
     ///
@@ -157,7 +158,7 @@ impl<E> SourceError<E> {
         }
     }
 
-    /// Whether the source answered with an error of its own.
+    /// Whether the source answered with an error.
     ///
     /// # Examples
     ///
@@ -171,7 +172,7 @@ impl<E> SourceError<E> {
         matches!(self, Self::Failed(_))
     }
 
-    /// Whether the source ran into its own timeout.
+    /// Whether the source did not answer within its own timeout.
     ///
     /// # Examples
     ///
@@ -212,7 +213,7 @@ impl<E: fmt::Display> fmt::Display for SourceError<E> {
 }
 
 impl<E: Error> Error for SourceError<E> {
-    // `Failed` shows the text of its error as its own, so it is not its own cause as well.
+    // The text of `Failed` is that of its error, so that error is skipped here.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(error) => error.source(),

@@ -2,10 +2,10 @@
 
 use crate::{Aggregate, Interrupted};
 
-/// What each batch came to, in the order of the batches.
+/// The outcome of each batch, in the order of the batches.
 ///
-/// A batch that was interrupted has its own reason and its own partial aggregate. One that was
-/// never started, because the whole was interrupted before, has all its sources in `unfinished`.
+/// A batch that was interrupted has its own reason and its own partial aggregate. If the run was
+/// interrupted before a batch started, all sources of that batch are in its `unfinished`.
 ///
 /// # Examples
 ///
@@ -23,7 +23,8 @@ use crate::{Aggregate, Interrupted};
 /// ```
 pub type Batches<K, T, E> = Vec<BatchOutcome<K, T, E>>;
 
-/// What one batch came to: its aggregate, or why it was interrupted and what it had by then.
+/// The outcome of one batch: its aggregate, or the reason why it was interrupted and its partial
+/// aggregate.
 ///
 /// # Examples
 ///

@@ -8,26 +8,26 @@ use crate::{Aggregate, Batches, Interrupted, Outcome, Reason, SourceError, Strea
 
 /// Why a run was interrupted, and the first failure of a source in it.
 ///
-/// [`Interrupted::into_cause`] makes it. It has no results, so that it is an error for
-/// `anyhow::Error`, for `Box<dyn Error + Send + Sync>` and for a `#[from]` field of an enum that
-/// derives `thiserror::Error`, whatever the type of the values is. Such a conversion requires the ids
-/// to be `Debug`, `Send`, `Sync` and `'static`.
+/// [`Interrupted::into_cause`] makes it. It has no values. So it converts into `anyhow::Error`, into
+/// `Box<dyn Error + Send + Sync>` and into a `#[from]` field of an enum that derives
+/// `thiserror::Error`, whatever the type of the values is. Such a conversion requires the ids to be
+/// `Debug`, `Send`, `Sync` and `'static`.
 ///
 /// # Text
 ///
 /// | the run | [`to_string`](ToString::to_string) |
 /// |---|---|
-/// | was ended by failures, see [`Reason::SourceFailed`] and [`Reason::QuorumUnreachable`] | `source failed: "a.example": 403 Forbidden` |
-/// | was ended by something else, after a source had failed | `timed out; first failure: "a.example": 403 Forbidden` |
+/// | ended because of failures, see [`Reason::SourceFailed`] and [`Reason::QuorumUnreachable`] | `source failed: "a.example": 403 Forbidden` |
+/// | ended for another reason, after a source had failed | `timed out; first failure: "a.example": 403 Forbidden` |
 /// | has no failure | `timed out` |
 ///
 /// # Source
 ///
-/// [`Error::source`] returns the error of the source itself, where the first failure is
-/// [`SourceError::Failed`]. `downcast_ref` finds its type there. The text of the error is part of the
-/// text of the cause, so that a log line without the chain has it too; a log line with the whole chain
-/// has it twice. For [`SourceError::TimedOut`], for [`SourceError::Panicked`] and without a failure,
-/// [`Error::source`] returns `None`.
+/// If the first failure is [`SourceError::Failed`], [`Error::source`] returns the error of the source,
+/// and `downcast_ref` finds its type. The text of the cause contains the text of that error, so a log
+/// line without the chain has it too; a log line with the whole chain has it twice. For
+/// [`SourceError::TimedOut`], for [`SourceError::Panicked`] and without a failure, [`Error::source`]
+/// returns `None`.
 ///
 /// # Examples
 ///
@@ -64,7 +64,7 @@ use crate::{Aggregate, Batches, Interrupted, Outcome, Reason, SourceError, Strea
 pub struct Cause<K> {
     /// What stopped the run.
     pub reason: Reason,
-    /// The first failure of a source that the partial result had, with the id of the source.
+    /// The first failure in the partial result, with the id of the source.
     pub failure: Option<(K, SourceError<Box<dyn Error + Send + Sync>>)>,
 }
 
@@ -96,7 +96,7 @@ impl<K: fmt::Debug> Error for Cause<K> {
 }
 
 impl<P: Partial> Interrupted<P> {
-    /// Drops the results and keeps the reason and the first failure, with the id of its source.
+    /// Drops the partial result and keeps the reason and the first failure, with the id of its source.
     ///
     /// Which failure is the first one depends on the partial result:
     ///
@@ -109,12 +109,12 @@ impl<P: Partial> Interrupted<P> {
     /// A run of batches can also be stopped by a batch that was late. Its first failure may then be an
     /// error in another batch, which did not stop the run.
     ///
-    /// The errors of the sources have to convert into a `Box<dyn Error + Send + Sync>`. They need not
-    /// implement [`Error`], because `String`, `&str`, `Box<dyn Error + Send + Sync>` and
-    /// `anyhow::Error` do not implement it, but all convert into that box. Every type that implements
-    /// [`Error`] and is `Send`, `Sync` and `'static` converts into it too. `anyhow::Error` keeps
-    /// its text and its chain, but becomes a private type of its crate: `downcast_ref` on the
-    /// [`source`](Error::source) of the cause does not find the type of the error within.
+    /// The errors of the sources must convert into a `Box<dyn Error + Send + Sync>`. Every type that
+    /// implements [`Error`] and is `Send`, `Sync` and `'static` does, and so do `String`, `&str`,
+    /// `Box<dyn Error + Send + Sync>` and `anyhow::Error`, which do not implement [`Error`]. An
+    /// `anyhow::Error` keeps its text and its chain, but becomes a private type of its crate:
+    /// `downcast_ref` on the [`source`](Error::source) of the cause does not find the type of the
+    /// error within.
     ///
     /// # Examples
     ///
@@ -161,9 +161,9 @@ impl<P: Partial> Interrupted<P> {
 
 /// A partial result of a run: an [`Aggregate`], [`Batches`] or a [`Streamed`].
 ///
-/// It names the types of the ids and of the errors in a partial result, so that one method
-/// [`Interrupted::into_cause`] serves the three operations. To call that method, this trait does not
-/// have to be imported. The trait is sealed: no other type can implement it.
+/// It names the types of the ids and the errors, so that one method [`Interrupted::into_cause`] serves
+/// the three operations. That method can be called without importing the trait. The trait is sealed:
+/// no other type can implement it.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! Asks again before the first attempt has failed, and takes what comes first.
+//! Hedged requests: a source that starts another attempt if the first one is slow or fails.
 
 mod budget;
 
@@ -19,18 +19,18 @@ use crate::sealed::Sealed;
 use crate::sources::Sources;
 pub use budget::HedgeBudget;
 
-/// Makes an attempt, and another one if there is no answer after `delay`, up to `attempts` of
-/// them. Resolves to the first success and drops the other attempts.
+/// Starts an attempt, and another one whenever there is no answer for `delay`, up to `attempts` in
+/// all. Resolves to the first success and drops the other attempts.
 ///
-/// An attempt that fails is followed by the next at once. `make` is called with the number of the
-/// attempt, counted from 0, when the attempt is started, so that each can go to another replica.
-/// [`Duration::MAX`] as the delay makes another attempt only after a failure; with
-/// [`Duration::ZERO`] they all start as soon as the executor lets them.
+/// If an attempt fails, the next one starts at once. `make` is called with the number of the attempt,
+/// counted from 0, when the attempt starts, so that each attempt can go to another replica. With
+/// [`Duration::MAX`] as the delay, an attempt starts only after a failure. With [`Duration::ZERO`] all
+/// attempts start as soon as the executor polls the hedge.
 ///
-/// Use it as a source, or alone. A delay at the 95th percentile of the usual answers costs about
-/// 5 % more requests and cuts off most of the tail, as [The Tail at Scale] (Dean and Barroso, 2013)
-/// has found. The delay is by the real clock, also where a test has paused its runtime's. It is
-/// safe only for requests that may be carried out more than once.
+/// Use it as a source, or alone. If the delay is the 95th percentile of the usual latency, it costs
+/// about 5 % more requests and cuts off most of the tail latency, see [The Tail at Scale] (Dean and
+/// Barroso, 2013). The delay uses the real clock, even if a test has paused the clock of its runtime.
+/// Hedge only idempotent requests.
 ///
 /// [The Tail at Scale]: https://doi.org/10.1145/2408776.2408794
 ///
@@ -55,12 +55,12 @@ pub use budget::HedgeBudget;
 ///
 /// # Errors
 ///
-/// [`AttemptsFailed`] with the errors of all attempts, once all have failed that could be made.
+/// [`AttemptsFailed`] with the errors of all attempts, if all have failed.
 ///
 /// # Panics
 ///
-/// If `attempts` is zero. Polling panics if an attempt or `make` does, after completion, and where
-/// the delay needs a timer and the thread that runs the timers cannot be started.
+/// If `attempts` is zero. Polling panics if an attempt or `make` panics, after completion, and if the
+/// delay needs a timer and the timer thread cannot be started.
 ///
 /// # Cancel safety
 ///
@@ -68,8 +68,8 @@ pub use budget::HedgeBudget;
 ///
 /// # Fairness
 ///
-/// An attempt that was woken is polled before another is made, so that an answer that is there
-/// when the delay is over is taken.
+/// Attempts that were woken are polled before another one starts, so an answer that has arrived when
+/// the delay ends prevents another attempt.
 #[track_caller]
 pub fn hedge<M, A, T, E>(delay: Duration, attempts: usize, make: M) -> Hedge<M, A, T, E>
 where
@@ -78,7 +78,7 @@ where
 {
     assert!(
         attempts > 0,
-        "a hedge of 0 attempts would never ask; it must be at least 1"
+        "a hedge with 0 attempts would never make a request; it must be at least 1"
     );
     let attempts = Attempts {
         make,
@@ -106,15 +106,18 @@ pin_project! {
     /// The future of [`hedge`].
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct Hedge<M, A, T, E> {
+        // The attempts are its sources.
         run: Run<Attempts<M>, usize, A>,
+        // The results of finished attempts.
         answers: Answers<T, E>,
+        // A run needs signals. A hedge has none.
         signals: Signals,
     }
 }
 
 impl<M, A, T, E> Hedge<M, A, T, E> {
-    /// Makes every attempt but the first only as far as `budget` allows. An attempt that it
-    /// refuses is not made, nor are those after it; the hedge goes on with those it has.
+    /// Makes every attempt after the first only if `budget` allows it. Once the budget refuses an
+    /// attempt, the hedge makes no more, and waits for those in flight.
     ///
     /// # Panics
     ///
@@ -131,7 +134,7 @@ impl<M, A, T, E> Hedge<M, A, T, E> {
     /// let budget = HedgeBudget::new(2, 0.1);
     /// let refused = |_attempt| ready(Err::<(), _>("refused"));
     /// let failed = hedge(Duration::MAX, 3, refused).budget(&budget).await.unwrap_err();
-    /// assert!(failed.others.is_empty());      // one failure, and half of the tokens are gone
+    /// assert!(failed.others.is_empty());      // after one failure, half of the tokens are used
     /// # });
     /// ```
     #[track_caller]
@@ -155,14 +158,14 @@ where
         let this = self.project();
         let signals = Pin::new(this.signals);
         let end = std::task::ready!(this.run.poll(cx, signals, true, this.answers));
-        debug_assert!(end.is_ok(), "nothing interrupts a hedge");
+        debug_assert!(end.is_ok(), "a hedge has no signals and no deadline");
         if let Some(value) = this.answers.success.take() {
             return Poll::Ready(Ok(value));
         }
         let mut others = std::mem::take(&mut this.answers.errors);
         let last = others
             .pop()
-            .expect("a hedge whose attempts have all panicked has no error");
+            .expect("all attempts have panicked, so the hedge has no result; stop polling it");
         Poll::Ready(Err(AttemptsFailed { last, others }))
     }
 }
@@ -207,9 +210,9 @@ impl<M, A, T, E> fmt::Debug for Hedge<M, A, T, E> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct AttemptsFailed<E> {
-    /// The error that came last.
+    /// The last error.
     pub last: E,
-    /// The errors before it, in the order in which they came.
+    /// The errors before it, in the order of completion.
     pub others: Vec<E>,
 }
 
@@ -228,12 +231,15 @@ impl<E: Error + 'static> Error for AttemptsFailed<E> {
     }
 }
 
-/// Makes attempts when they are to be started. Their number is not told as a size, so that those
-/// that are not needed are never made.
+/// The attempts, each made when it starts.
 struct Attempts<M> {
+    /// Makes the future of an attempt from its number.
     make: M,
+    /// The number of the next attempt.
     next: usize,
+    /// The maximum number of attempts.
     end: usize,
+    /// Allows or refuses attempts after the first.
     budget: Option<HedgeBudget>,
 }
 
@@ -261,16 +267,19 @@ where
         (self.make)(*attempt)
     }
 
-    /// Unknown, so that attempts that are not needed are never made.
+    /// Without an upper bound, so that the run does not pull the attempts that are left.
     fn sources_left(&self) -> (usize, Option<usize>) {
         (0, None)
     }
 }
 
-/// What the attempts have come to.
+/// The results of finished attempts.
 struct Answers<T, E> {
+    /// The value of the attempt that succeeded.
     success: Option<T>,
+    /// The errors of the attempts that failed, in the order of completion.
     errors: Vec<E>,
+    /// Counts the successes and failures.
     budget: Option<HedgeBudget>,
 }
 
@@ -310,7 +319,7 @@ where
         _: &mut Panics,
     ) -> ControlFlow<End> {
         if let Some(budget) = &self.budget {
-            budget.note(answer.is_ok());
+            budget.record(answer.is_ok());
         }
         match answer {
             Ok(value) => {
@@ -330,7 +339,7 @@ where
 
     fn panicked(&mut self, _: usize, _: String, _: Duration, _: &mut Panics) {
         if let Some(budget) = &self.budget {
-            budget.note(false);
+            budget.record(false);
         }
     }
 

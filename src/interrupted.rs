@@ -1,17 +1,18 @@
-//! Why a run stopped before every source had answered, and what it had by then.
+//! The error of a run that ended before every source had answered.
 
 use std::error::Error;
 use std::fmt;
 
-use crate::{Aggregate, Batches, Streamed};
+use crate::{Aggregate, BatchOutcome, Batches, Streamed};
 
 /// A run was stopped before every source had answered.
 ///
-/// It carries the reason and everything that was known by then. `?` is how a caller says that a
-/// partial answer is no answer; [`into_partial`](Interrupted::into_partial) is how it says that a
-/// partial answer is fine. Its text and its `Debug` output have the reason and the counts, and require
-/// nothing of the ids, the values and the errors: `unwrap` works although they are not `Debug`. The
-/// errors of the sources are in the partial.
+/// It has the reason and the partial result, which has all errors of the sources. Use `?` if a partial
+/// result is a failure, and [`into_partial`](Interrupted::into_partial) if it is good enough.
+///
+/// The text and the `Debug` output have the reason and the counts. They end with `, and some unseen`
+/// if some sources may be in no list, see [`Aggregate::unseen`]. They require nothing of the ids, the
+/// values and the errors, so `unwrap` works even if those are not `Debug`.
 ///
 /// It owns the ids, the values and the errors. `?` into a `Box<dyn Error>` therefore requires them to
 /// be `'static`, and `?` into a `Box<dyn Error + Send + Sync>` requires them to be `Send` and `Sync`
@@ -39,16 +40,16 @@ use crate::{Aggregate, Batches, Streamed};
 /// assert_eq!(aggregate.results, [("a", 1)]);
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-#[must_use = "an interrupted run carries what was known when it stopped"]
+#[must_use = "an interrupted run has a partial result"]
 pub struct Interrupted<P> {
-    /// What stopped the run. The first cause wins.
+    /// What stopped the run. If several things did, the first one.
     pub reason: Reason,
-    /// What the run had come to when it was stopped.
+    /// The result so far.
     pub partial: P,
 }
 
 impl<P> Interrupted<P> {
-    /// What the run had come to when it was stopped.
+    /// The result so far.
     ///
     /// # Examples
     ///
@@ -68,13 +69,13 @@ impl<P> Interrupted<P> {
     }
 }
 
-/// What an operation resolves to, when its run has ended in this way and come to this.
-pub(crate) fn resolve<P>(end: Result<(), Reason>, came_to: P) -> Result<P, Interrupted<P>> {
+/// The output of an operation, from how its run ended and its result.
+pub(crate) fn resolve<P>(end: Result<(), Reason>, result: P) -> Result<P, Interrupted<P>> {
     match end {
-        Ok(()) => Ok(came_to),
+        Ok(()) => Ok(result),
         Err(reason) => Err(Interrupted {
             reason,
-            partial: came_to,
+            partial: result,
         }),
     }
 }
@@ -82,7 +83,7 @@ pub(crate) fn resolve<P>(end: Result<(), Reason>, came_to: P) -> Result<P, Inter
 impl<P: Summary> fmt::Display for Interrupted<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.reason)?;
-        self.partial.summarize(f)
+        summarize(&self.partial, f)
     }
 }
 
@@ -95,7 +96,7 @@ impl<P: Summary> fmt::Debug for Interrupted<P> {
     }
 }
 
-// The errors of the sources are in the partial, all of them, and none is the cause.
+// No `source`: the partial result has all errors of the sources, and none of them is the cause.
 impl<P: Summary> Error for Interrupted<P> {}
 
 /// What stopped a run before every source had answered.
@@ -126,18 +127,19 @@ pub enum Reason {
     TimedOut,
     /// The future given to `cancel_on` completed.
     Cancelled,
-    /// Nobody is left to receive the outcomes of [`stream_results`](crate::stream_results).
+    /// All receivers of the outcomes of [`stream_results`](crate::stream_results) are gone.
     ReceiverClosed,
-    /// A source failed, and the run was to [fail fast](crate::Operation::fail_fast). Batches
-    /// that are stopped because another has failed have this reason too, without errors of their own.
+    /// A source failed, and [`fail_fast`](crate::Operation::fail_fast) was set. Batches that
+    /// are stopped because another one failed have this reason too, without errors of their own.
     SourceFailed,
     /// Too few sources are left to reach the [quorum](crate::Operation::quorum).
     QuorumUnreachable,
-    /// The run had come to what was asked for before this source, or this batch, was over. Such a
-    /// run is a success: only observers and the outcomes of single batches have this reason.
+    /// The run succeeded, for example by a quorum, before this source or batch was over. Only events
+    /// and the outcomes of single batches have this reason.
     NotNeeded,
-    /// The iterator of this batch panicked when it was made, so that none of its sources is known.
-    /// Only the outcomes of single batches have this reason. The panic has unwound to the caller.
+    /// The iterator of this batch could not be made because `into_iter` panicked, so none of its
+    /// sources is known. Only the outcomes of single batches have this reason. The panic has unwound
+    /// to the caller.
     Panicked,
 }
 
@@ -157,40 +159,56 @@ impl fmt::Display for Reason {
 
 impl Error for Reason {}
 
-/// The counts in the texts of an [`Interrupted`], for the three things a run can come to.
+/// The counts in the text of an [`Interrupted`], for the three results that a run can have.
 pub trait Summary {
-    fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+    /// Writes the counts.
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// Whether some sources may be in no list.
+    fn has_unseen(&self) -> bool;
 }
 
-/// The counts of a partial, as `Debug` output.
+/// The counts of a partial result, as `Debug` output.
 struct Counts<'a, P>(&'a P);
 
 impl<P: Summary> fmt::Debug for Counts<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.summarize(f)
+        summarize(self.0, f)
     }
 }
 
+fn summarize<P: Summary>(partial: &P, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    partial.write_counts(f)?;
+    if partial.has_unseen() {
+        f.write_str(", and some unseen")?;
+    }
+    Ok(())
+}
+
 impl<K, T, E> Summary for Aggregate<K, T, E> {
-    fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        summarize([self], f)
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_sums([self], f)
+    }
+
+    fn has_unseen(&self) -> bool {
+        self.unseen
     }
 }
 
 impl<K, T, E> Summary for Batches<K, T, E> {
-    fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let aggregates = self.iter().map(|batch| match batch {
-            Ok(aggregate) => aggregate,
-            Err(interrupted) => &interrupted.partial,
-        });
-        summarize(aggregates, f)?;
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_sums(self.iter().map(aggregate), f)?;
         let plural = if self.len() == 1 { "" } else { "es" };
         write!(f, " in {} batch{plural}", self.len())
+    }
+
+    fn has_unseen(&self) -> bool {
+        self.iter().any(|batch| aggregate(batch).unseen)
     }
 }
 
 impl<K, T, E> Summary for Streamed<K, T, E> {
-    fn summarize(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{} delivered, {} undelivered, {} unfinished",
@@ -199,9 +217,21 @@ impl<K, T, E> Summary for Streamed<K, T, E> {
             self.unfinished.len()
         )
     }
+
+    fn has_unseen(&self) -> bool {
+        self.unseen
+    }
 }
 
-fn summarize<'a, K: 'a, T: 'a, E: 'a>(
+/// The aggregate of a batch, whole or partial.
+fn aggregate<K, T, E>(batch: &BatchOutcome<K, T, E>) -> &Aggregate<K, T, E> {
+    match batch {
+        Ok(aggregate) => aggregate,
+        Err(interrupted) => &interrupted.partial,
+    }
+}
+
+fn write_sums<'a, K: 'a, T: 'a, E: 'a>(
     aggregates: impl IntoIterator<Item = &'a Aggregate<K, T, E>>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {

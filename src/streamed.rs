@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 
-/// What a run of [`stream_results`](crate::stream_results()) came to, besides what it delivered.
+/// The result of [`stream_results`](crate::stream_results()), apart from the outcomes in the channel.
 ///
 /// # Examples
 ///
@@ -21,17 +21,18 @@ use crate::Outcome;
 /// # });
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[must_use = "outcomes that could not be delivered are given back here"]
+#[must_use = "outcomes that were not delivered are in here"]
 pub struct Streamed<K, T, E> {
-    /// How many outcomes went into the channel. They belong to the receiver, read or not.
+    /// The number of outcomes that were sent into the channel. They belong to the receiver, even
+    /// before it reads them.
     pub delivered: usize,
-    /// The outcomes that were there but could not be handed over, in the order of completion.
+    /// The outcomes that were not sent into the channel, in the order of completion.
     pub undelivered: Vec<Outcome<K, T, E>>,
     /// The sources that had not answered when the run ended: first those in flight, in the order
-    /// in which they were started, then those never started, in the order of the list.
+    /// in which they were started, then those never started, in the order of the iterator.
     pub unfinished: Vec<K>,
-    /// Whether the run ended before it reached the end of its sources, so that some may be named
-    /// nowhere: those that are still in a stream, and those of a list that does not know its length.
+    /// Whether the run ended before it reached the end of its sources, so that some may be in no
+    /// list: those that are still in a stream, or in an iterator without an upper bound.
     pub unseen: bool,
 }
 

@@ -104,3 +104,47 @@ fn source_error_speaks_for_the_error_inside() {
     assert!(!panicked.is_failed() && !panicked.is_timed_out());
     assert!(panicked.into_failed().is_none());
 }
+
+#[test]
+fn interrupted_says_that_some_sources_are_unseen() {
+    let unseen = || Aggregate {
+        unseen: true,
+        ..aggregate(3, 1, 2)
+    };
+    let timed_out = Interrupted {
+        reason: Reason::TimedOut,
+        partial: unseen(),
+    };
+    assert_eq!(
+        timed_out.to_string(),
+        "timed out: 3 succeeded, 1 failed, 2 unfinished, and some unseen"
+    );
+    assert_eq!(
+        format!("{timed_out:?}"),
+        "Interrupted { reason: TimedOut, \
+         partial: 3 succeeded, 1 failed, 2 unfinished, and some unseen }"
+    );
+
+    for batch in [Ok(unseen()), Err(timed_out)] {
+        let cancelled = Interrupted {
+            reason: Reason::Cancelled,
+            partial: vec![Ok(aggregate(1, 0, 0)), batch],
+        };
+        assert_eq!(
+            cancelled.to_string(),
+            "cancelled: 4 succeeded, 1 failed, 2 unfinished in 2 batches, and some unseen"
+        );
+    }
+
+    let closed = Interrupted {
+        reason: Reason::ReceiverClosed,
+        partial: Streamed::<usize, (), ()> {
+            unseen: true,
+            ..Streamed::default()
+        },
+    };
+    assert_eq!(
+        closed.to_string(),
+        "receiver closed: 0 delivered, 0 undelivered, 0 unfinished, and some unseen"
+    );
+}

@@ -1,23 +1,20 @@
-//! How many extra attempts all hedges of a backend may make together.
+//! The budget of extra attempts that all hedges of a backend share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tokens are counted in thousandths.
+/// One token. Tokens are counted in thousandths.
 const TOKEN: u64 = 1000;
 
-/// Bounds the extra load of all the hedges that hold it, so that a backend in trouble is not
-/// given more of it.
+/// Limits the extra load of all hedges that share it, so that hedging does not overload a backend
+/// that fails already.
 ///
-/// It starts with all its tokens. An attempt that fails takes one, one that succeeds gives a part
-/// of one back, and an attempt beyond the first is made only while more than half of them are
-/// there: the retry throttling of gRPC ([proposal A6]). Clones share the tokens; keep one for
-/// each backend.
+/// It starts full. An attempt that fails takes a token, and an attempt that succeeds gives part of one
+/// back. A hedge makes another attempt only while more than half of the tokens are left. This is the
+/// retry throttling of gRPC ([proposal A6]). Clones share the tokens; use one budget for each backend.
 ///
-/// What an attempt does within itself, such as retries, is not counted.
-///
-/// An attempt that is slow, and one that is dropped because another was faster, takes none. Give
-/// attempts a timeout if slowness is to count as failure.
+/// Retries inside an attempt are not counted. An attempt that is slow, or dropped because another one
+/// was faster, takes no token. Give attempts a timeout if slowness must count as a failure.
 ///
 /// [proposal A6]: https://github.com/grpc/proposal/blob/master/A6-client-retries.md
 ///
@@ -28,7 +25,7 @@ const TOKEN: u64 = 1000;
 /// use futures_aggregate::{HedgeBudget, hedge};
 ///
 /// # futures::executor::block_on(async {
-/// // Extra attempts stop after 5 failures in a row. Each failure costs what 10 successes give.
+/// // Extra attempts stop after 5 failures in a row. 10 successes make up for one failure.
 /// let budget = HedgeBudget::new(10, 0.1);
 /// let mut attempts = 0;
 /// for _ in 0..4 {
@@ -44,20 +41,24 @@ const TOKEN: u64 = 1000;
 /// ```
 #[derive(Debug, Clone)]
 pub struct HedgeBudget {
+    /// Shared by all clones.
     shared: Arc<Tokens>,
 }
 
+/// Counts of tokens, in thousandths.
 #[derive(Debug)]
 struct Tokens {
-    /// In thousandths.
+    /// The tokens that are left.
     left: AtomicU64,
+    /// The tokens of a full budget.
     most: u64,
-    /// What a success gives back, in thousandths.
+    /// The part of a token that a success gives back.
     ratio: u64,
 }
 
 impl HedgeBudget {
-    /// A budget of `tokens`, of which a success gives `ratio` back, taken to three decimal places.
+    /// Makes a budget of `tokens`. A success gives `ratio` of a token back, rounded to three decimal
+    /// places.
     ///
     /// # Panics
     ///
@@ -68,8 +69,7 @@ impl HedgeBudget {
     /// ```
     /// use futures_aggregate::HedgeBudget;
     ///
-    /// // Extra attempts go on for as long as there are ten successes for each failure, and stop
-    /// // after 50 failures in a row.
+    /// // Extra attempts stop after 50 failures in a row. 10 successes make up for one failure.
     /// let search = HedgeBudget::new(100, 0.1);
     /// # assert!(search.allows());
     /// ```
@@ -77,11 +77,11 @@ impl HedgeBudget {
     pub fn new(tokens: u32, ratio: f64) -> Self {
         assert!(
             tokens > 0,
-            "a hedge budget of 0 tokens would never allow anything; it must be at least 1"
+            "a hedge budget of 0 tokens would never allow an attempt; it must be at least 1"
         );
         assert!(
             (0.001..=1000.0).contains(&ratio),
-            "a success cannot give {ratio} tokens back; it must be between 0.001 and 1,000"
+            "the ratio {ratio} is out of range; it must be between 0.001 and 1,000"
         );
         let most = u64::from(tokens) * TOKEN;
         Self {
@@ -94,7 +94,7 @@ impl HedgeBudget {
         }
     }
 
-    /// Whether another attempt may be made now: whether more than half of the tokens are there.
+    /// Whether the budget allows another attempt now: whether more than half of the tokens are left.
     ///
     /// # Examples
     ///
@@ -105,19 +105,21 @@ impl HedgeBudget {
     /// assert!(budget.allows());
     /// ```
     pub fn allows(&self) -> bool {
+        // Relaxed: the count guards no other memory.
         self.shared.left.load(Ordering::Relaxed) * 2 > self.shared.most
     }
 
     /// Takes a token for a failure, or gives a part of one back for a success.
-    pub(super) fn note(&self, succeeded: bool) {
+    pub(super) fn record(&self, succeeded: bool) {
         let Tokens { left, most, ratio } = &*self.shared;
-        let noted = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+        // Relaxed: as in `allows`.
+        let updated = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
             Some(if succeeded {
                 (left + ratio).min(*most)
             } else {
                 left.saturating_sub(TOKEN)
             })
         });
-        debug_assert!(noted.is_ok(), "every count of tokens can be changed");
+        debug_assert!(updated.is_ok(), "the closure always returns a new count");
     }
 }

@@ -1,14 +1,13 @@
-//! One timer for all runs of the process.
+//! One timer for the alarms of all runs of the process.
 //!
-//! A timer of its own would cost every run an allocation and two wake-ups of the thread that runs
-//! the timers. But most deadlines are there to be missed: the run has ended long before. So the
-//! deadlines wait in a list, and one timer is set for the first of them. It is made anew only when
-//! a deadline comes that is earlier still; one that is taken back is taken from the list, and the
-//! timer finds nothing when it fires. Only where the process would wait for it, the timer goes with
-//! the last deadline.
+//! A timer for each run would cost an allocation and two wakeups of the timer thread. Most deadlines
+//! never fire, because the run finishes first. So all alarms are in one sorted list, and there is a
+//! timer for the first one. A new timer is started only for an earlier alarm. An alarm that is dropped
+//! leaves the list; the timer remains, and wakes nothing when it fires. Where a pending timer keeps
+//! the process alive, the timer is dropped with the last alarm.
 //!
-//! A timer that fires while it is being polled wakes its waker then and there, on the thread that
-//! polls it. So neither this nor anything else that is foreign runs under the list's lock.
+//! A timer can fire while it is polled, and then calls its waker on that thread. So the list is never
+//! locked while a timer is polled or dropped, or while a waker is called or dropped.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -25,52 +24,61 @@ use futures_timer::Delay;
 use super::clock::{self, Instant};
 use super::panics::discard;
 
-/// A waker that is woken at its time, unless this is dropped before.
+/// Wakes a waker at a given time, unless the alarm is dropped before.
 pub(super) struct Alarm {
+    /// Its key in the list.
     key: Key,
 }
 
-/// When, and a number that tells apart those of the same time.
+/// The time of an alarm, and a number to tell alarms of the same time apart.
 type Key = (Instant, u64);
 
-/// Numbers for alarms and timers.
+/// The next number of an alarm or a timer.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// What a timer of JavaScript can express, in milliseconds. One that fires too early is followed by
-/// another.
-const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+/// The longest delay of a timer in JavaScript. If a timer fires too early, the next one is started.
+const MAX_DELAY: Duration = Duration::from_millis(i32::MAX as u64);
 
+/// The alarms of the process.
 static LIST: Mutex<List> = Mutex::new(List {
     wakers: BTreeMap::new(),
     timer: None,
 });
 
 struct List {
+    /// The wakers of all alarms, sorted by time.
     wakers: BTreeMap<Key, Waker>,
+    /// The current timer.
     timer: Option<Timer>,
 }
 
-/// The timer that will fire next. Any other that still fires is not needed any more.
+/// The timer for the first alarm. A timer that it has replaced may still fire, and is ignored.
 struct Timer {
+    /// Tells it from other timers.
     number: u64,
+    /// When it fires.
     fires_at: Instant,
+    /// How far its start has come.
     state: State,
 }
 
 enum State {
-    /// Somebody is about to start it.
+    /// A thread is starting it, without the lock.
     Starting,
-    /// It has fired before it was started.
+    /// It has fired during its start.
     Fired,
-    Started(#[allow(dead_code, reason = "it fires as long as it is kept")] Delay),
+    /// It was started and has not fired.
+    Started(#[allow(dead_code, reason = "a timer that is dropped does not fire")] Delay),
 }
 
 type Panic = Box<dyn Any + Send>;
 
 impl Alarm {
+    /// Sets an alarm.
+    ///
     /// # Panics
     ///
-    /// If a timer is needed and the thread that runs the timers cannot be started, or is gone.
+    /// If a timer is needed and the timer thread cannot be started, or has ended.
     pub(super) fn set(at: Instant, waker: Waker) -> Self {
         let alarm = Self {
             key: (at, next_number()),
@@ -82,6 +90,7 @@ impl Alarm {
         alarm
     }
 
+    /// The time of the alarm.
     pub(super) fn at(&self) -> Instant {
         self.key.0
     }
@@ -91,16 +100,16 @@ impl Drop for Alarm {
     fn drop(&mut self) {
         let mut list = lock();
         let waker = list.wakers.remove(&self.key);
-        let not_needed = clock::WAITS_FOR_TIMERS && list.wakers.is_empty();
-        let timer = not_needed.then(|| list.timer.take());
+        let drops_timer = clock::WAITS_FOR_TIMERS && list.wakers.is_empty();
+        let timer = drops_timer.then(|| list.timer.take());
         drop(list);
         drop((waker, timer));
     }
 }
 
 impl List {
-    /// Decides on a new timer if none fires at the first time in the list, or before. Returns its
-    /// number and time, and the timer before it.
+    /// If the current timer fires too late for the first alarm, replaces it by one that is to be
+    /// started. Returns the number and the time of the new timer, and the old timer.
     fn next_timer(&mut self) -> Option<(u64, Instant, Option<Timer>)> {
         let (&(first, _), _) = self.wakers.first_key_value()?;
         if self
@@ -111,20 +120,20 @@ impl List {
             return None;
         }
         let number = next_number();
-        let before = self.timer.replace(Timer {
+        let replaced = self.timer.replace(Timer {
             number,
             fires_at: first,
             state: State::Starting,
         });
-        Some((number, first, before))
+        Some((number, first, replaced))
     }
 
-    /// The timer of this number, if it is still the one that will fire next.
+    /// The current timer, if it has this number.
     fn timer(&mut self, number: u64) -> Option<&mut Timer> {
         self.timer.as_mut().filter(|timer| timer.number == number)
     }
 
-    /// Takes the wakers whose time has come.
+    /// Takes the wakers of the alarms that are due.
     fn take_due(&mut self, now: Instant) -> Vec<Waker> {
         let mut due = Vec::new();
         while let Some(first) = self.wakers.first_entry() {
@@ -142,12 +151,13 @@ fn lock() -> MutexGuard<'static, List> {
 }
 
 fn next_number() -> u64 {
+    // Relaxed: the numbers only have to differ.
     NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Starts a timer, which may fire before this returns.
 fn start(after: Duration, waker: &Waker) -> Delay {
-    let mut delay = Delay::new(after.min(LONGEST));
+    let mut delay = Delay::new(after.min(MAX_DELAY));
     if Pin::new(&mut delay)
         .poll(&mut Context::from_waker(waker))
         .is_ready()
@@ -157,35 +167,35 @@ fn start(after: Duration, waker: &Waker) -> Delay {
     delay
 }
 
-/// Sees to it that a timer fires at the first time in the list, or before, and wakes those whose
-/// time has come meanwhile, if any.
+/// Makes sure that a timer fires no later than the first alarm. Wakes the alarms that come due
+/// meanwhile.
 fn set_timer(start: impl Fn(Duration, &Waker) -> Delay) -> Result<(), Panic> {
-    cover_first(Vec::new(), start)
+    set_timer_and_wake(Vec::new(), start)
 }
 
-/// The same, with wakers that are due already. They are woken last, because what they do may take
-/// its time, or wait for another alarm. If no timer can be had, all wakers are woken, so that
-/// whoever waits for one comes and finds out.
-fn cover_first(
+/// Sets the timer as [`set_timer`] does, then calls `due`. The timer is set first, because a waker may
+/// block until another alarm fires. If no timer can be started, wakes all alarms, so that each run is
+/// polled and tries again.
+fn set_timer_and_wake(
     mut due: Vec<Waker>,
     start: impl Fn(Duration, &Waker) -> Delay,
 ) -> Result<(), Panic> {
     let result = loop {
         let next = lock().next_timer();
-        let Some((number, fires_at, before)) = next else {
+        let Some((number, fires_at, replaced)) = next else {
             break Ok(());
         };
         let after = fires_at.saturating_duration_since(clock::now());
-        let waker = Waker::from(Arc::new(Fires { number }));
+        let waker = Waker::from(Arc::new(TimerWaker { number }));
         let started = catch_unwind(AssertUnwindSafe(|| {
-            drop(before);
+            drop(replaced);
             start(after, &waker)
         }));
 
         let mut list = lock();
         let Some(timer) = list.timer(number) else {
             drop(list);
-            // Somebody is starting an earlier one, and will see what there is to see.
+            // Another thread is starting an earlier timer, and handles the rest.
             if let Err(payload) = started {
                 discard(payload);
             }
@@ -213,8 +223,7 @@ fn cover_first(
     result
 }
 
-/// Wakes all of them. One that panics must neither keep the others from being woken nor end the
-/// thread that runs all timers of the process.
+/// Calls all wakers, even if one panics. The panic must not end the timer thread of the process.
 fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
@@ -223,12 +232,13 @@ fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     }
 }
 
-/// What a timer wakes: perhaps too early, and perhaps for a time that was taken back.
-struct Fires {
+/// The waker of a timer. The timer may fire too early, or for an alarm that was dropped.
+struct TimerWaker {
+    /// The number of the timer.
     number: u64,
 }
 
-impl Wake for Fires {
+impl Wake for TimerWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -246,8 +256,8 @@ impl Wake for Fires {
         let due = list.take_due(clock::now());
         drop(list);
         drop(fired);
-        if let Err(payload) = cover_first(due, start) {
-            // All who wait were woken, and will see for themselves.
+        if let Err(payload) = set_timer_and_wake(due, start) {
+            // All alarms were woken, and their runs try again.
             discard(payload);
         }
     }

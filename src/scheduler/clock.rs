@@ -1,5 +1,5 @@
-//! What time it is, and where clocks and timers differ between targets. A test can stop the clock of
-//! its thread, and be the one who says so.
+//! The clock, and the differences of clocks and timers between targets. A test can stop the clock of
+//! its thread.
 
 #[cfg(not(all(
     target_family = "wasm",
@@ -21,21 +21,22 @@ pub(super) use web_time::Instant;
     not(feature = "wasm-bindgen")
 ))]
 compile_error!(
-    "this target has neither a clock nor timers of its own, and futures-aggregate needs both: \
-     switch on its feature `wasm-bindgen` to have them from JavaScript, in a browser or in Node, \
-     or build for a target with a clock, such as wasm32-wasip1 (whose deadlines need a timer of \
-     the host's, by `expire_on`)"
+    "futures-aggregate needs a clock and timers, and this target has none: in a browser or in Node, \
+     enable the feature `wasm-bindgen` to use those of JavaScript; elsewhere, build for a target with \
+     a clock, such as wasm32-wasip1, and pass a timer of the host to `expire_on`"
 );
 
-/// Whether the process goes on for as long as a timer is set, as Node does.
+/// Whether a pending timer keeps the process alive, as in Node.
 pub(super) const WAITS_FOR_TIMERS: bool = cfg!(all(target_family = "wasm", target_os = "unknown"));
 
+/// Reads the clock.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn now() -> Instant {
     Instant::now()
 }
 
+/// Reads the clock, or the time at which the test has stopped it.
 #[cfg(test)]
 pub(super) fn now() -> Instant {
     STOPPED.get().unwrap_or_else(Instant::now)
@@ -43,10 +44,11 @@ pub(super) fn now() -> Instant {
 
 #[cfg(test)]
 thread_local! {
+    /// The time at which the test has stopped the clock of this thread.
     static STOPPED: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
 }
 
-/// From now on it is `time` on this thread.
+/// Stops the clock of this thread at `time`.
 #[cfg(test)]
 pub(super) fn stop_at(time: Instant) {
     STOPPED.set(Some(time));

@@ -1,7 +1,7 @@
-//! The deadlines of a run and of its sources.
+//! The deadlines of a run, and the alarm that wakes the task at the next one.
 //!
-//! Deadlines are compared with the clock; an alarm only makes sure that there is a poll when one of
-//! them passes. One alarm serves the whole run. It is set when a poll leaves the run waiting.
+//! Every poll compares the deadlines with the clock. The alarm only makes sure that there is a poll
+//! when a deadline passes. A run has one alarm, which is set when a poll leaves the run pending.
 
 use std::time::Duration;
 
@@ -10,18 +10,21 @@ use super::clock::{self, Instant};
 use super::options::Options;
 use super::ready::{Flag, Ready};
 
-/// The time limits of a run, where it has any, and its alarm.
+/// The time limits of a run, and its alarm.
 pub(crate) struct Deadlines {
+    /// The timeout of the whole run, from its first poll.
     timeout: Option<Duration>,
+    /// The timeout of each source, from its start.
     source_timeout: Option<Duration>,
-    /// How long after the last start one more source may be started than the limit admits.
+    /// How long after the last start the concurrency limit is raised by one.
     pace: Option<Duration>,
     /// Whether sources are compared with the clock although the deadline of the run came first.
     sources_first: bool,
-    /// When the whole run ends, once it has begun.
+    /// The deadline of the whole run, known from its first poll.
     whole: Option<Instant>,
-    /// When one more source may be started, once the clock was read after the last start.
+    /// When the concurrency limit is raised by one. Unknown until the clock is read after a start.
     next_start: Option<Instant>,
+    /// The alarm for the next deadline. It may fire earlier.
     alarm: Option<Alarm>,
 }
 
@@ -47,22 +50,22 @@ impl Deadlines {
         }
     }
 
-    /// Begins to count. A limit that the clock cannot express is none. Returns what the clock says,
-    /// if there is any limit to compare it with.
+    /// Sets the deadline of the whole run, if the clock can express it. Returns the time, if there is
+    /// any limit.
     pub(crate) fn start(&mut self) -> Option<Instant> {
         let now = self.now()?;
         self.whole = self.timeout.and_then(|timeout| now.checked_add(timeout));
         Some(now)
     }
 
-    /// Reads the clock, if there is any limit to compare it with.
+    /// Reads the clock, if there is any limit.
     #[inline]
     pub(crate) fn now(&self) -> Option<Instant> {
         let any = self.timeout.or(self.source_timeout).or(self.pace);
         any.map(|_| clock::now())
     }
 
-    /// Whether it matters when a source was started.
+    /// Whether any limit depends on when sources start.
     pub(crate) fn needs_start_times(&self) -> bool {
         self.source_timeout.or(self.pace).is_some()
     }
@@ -78,12 +81,13 @@ impl Deadlines {
         self.whole
     }
 
-    /// A source was started: the next has to wait from now on.
+    /// Restarts the pace, because a source was started.
     pub(crate) fn note_start(&mut self) {
         self.next_start = None;
     }
 
-    /// Whether it is time to start one more source than the limit admits.
+    /// Whether it is time to raise the concurrency limit by one. The first call after a start begins
+    /// to count.
     pub(crate) fn is_start_due(&mut self, now: Instant) -> bool {
         match self.next_start {
             None => self.next_start = self.pace.and_then(|pace| now.checked_add(pace)),
@@ -96,18 +100,18 @@ impl Deadlines {
         false
     }
 
-    /// When that will be, if it is not yet.
+    /// When it will be time to raise the concurrency limit by one.
     pub(crate) fn next_start(&self) -> Option<Instant> {
         self.next_start
     }
 
-    /// Whether the whole run has come to its deadline.
+    /// Whether the deadline of the whole run has passed.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.whole.is_some_and(|whole| whole <= now)
     }
 
-    /// The time up to which sources can be late: they are compared with the run's own deadline
-    /// where that has passed, so that of two deadlines the one that came first counts.
+    /// Sources with deadlines up to this time are late. After the deadline of the run it no longer
+    /// advances, so that the earlier one of the two deadlines counts.
     pub(crate) fn due(&self, now: Instant) -> Instant {
         match self.whole {
             Some(whole) if !self.sources_first => whole.min(now),
@@ -120,17 +124,17 @@ impl Deadlines {
         now.checked_add(self.source_timeout?)
     }
 
-    /// Whether a run without time gives each source one poll and no more.
+    /// Whether the timeout of the run is zero, so that each source gets one poll.
     pub(crate) fn is_zero(&self) -> bool {
         self.timeout == Some(Duration::ZERO)
     }
 
-    /// Whether a source without time gets one poll and no more.
+    /// Whether the timeout of sources is zero, so that each source gets one poll.
     pub(crate) fn is_source_zero(&self) -> bool {
         self.source_timeout == Some(Duration::ZERO)
     }
 
-    /// Lets go of an alarm that has gone off.
+    /// Drops the alarm if it has fired.
     #[inline]
     pub(crate) fn note_alarm(&mut self, ready: &mut Ready) {
         if ready.take_flag(Flag::Alarm) {
@@ -138,8 +142,8 @@ impl Deadlines {
         }
     }
 
-    /// Makes sure that the task is woken when the first deadline passes, which is that of the run
-    /// or one of `others`. Returns whether it has passed already.
+    /// Makes sure that the task is woken at the next deadline, that of the run or one of `others`.
+    /// Returns true, and does nothing, if it has passed already.
     pub(crate) fn arm(
         &mut self,
         now: Instant,
@@ -154,12 +158,12 @@ impl Deadlines {
         if next <= now {
             return true;
         }
-        // An alarm that goes off too early costs one poll; setting another costs more.
+        // Keep an earlier alarm: a spurious wakeup costs less than another alarm.
         self.arm_at(next, ready);
         false
     }
 
-    /// Makes sure that the task is woken at a time.
+    /// Makes sure that the task is woken at `at`. An earlier alarm remains.
     pub(crate) fn arm_at(&mut self, at: Instant, ready: &Ready) {
         if self.alarm.as_ref().is_none_or(|alarm| alarm.at() > at) {
             self.alarm = Some(Alarm::set(at, ready.flag_waker(Flag::Alarm)));
@@ -172,7 +176,7 @@ impl Deadlines {
     }
 }
 
-/// `Duration::MAX` is no limit.
+/// The limit that an option sets. `Duration::MAX` is none.
 fn limit(duration: Duration) -> Option<Duration> {
     (duration < Duration::MAX).then_some(duration)
 }

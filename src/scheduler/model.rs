@@ -1,5 +1,5 @@
-//! A run in plain words, to compare the real one with: no wakers, no slots, no timers, and no wish
-//! to be fast. Where the two come to differ, one of them is wrong.
+//! A simple model of a run, without wakers, slots and timers. Random schedules compare the real run
+//! with it; where the two differ, one of them is wrong.
 
 mod compare;
 mod operations;
@@ -8,7 +8,7 @@ mod schedule;
 #[allow(
     dead_code,
     unreachable_pub,
-    reason = "shared with the tests of the promises"
+    reason = "shared with the integration tests"
 )]
 mod source;
 
@@ -18,32 +18,44 @@ use schedule::{Setup, Ticks};
 /// How a run ends.
 type End = Result<(), Reason>;
 
+/// The model of a run.
 struct Model {
+    /// How the run is set up.
     setup: Setup,
+    /// All sources; their indices are their ids.
     sources: Vec<Source>,
+    /// The time on the clock.
     now: Ticks,
-    /// The deadline of the whole, once it was polled.
-    whole: Option<Ticks>,
+    /// The deadline of the whole run, known from its first poll.
+    deadline: Option<Ticks>,
+    /// Whether the run was polled.
     is_polled: bool,
+    /// Whether the signal of `cancel_on` has completed.
     is_cancelled: bool,
+    /// Whether the signal of `expire_on` has completed.
     is_expired: bool,
-    /// Whether the last poll came to a deadline. The real run may take some polls more for it.
-    came_to_deadline: bool,
-    /// Outcomes that a receiver could take.
+    /// Whether a deadline had passed in the last poll. The real run may need more polls for it.
+    reached_deadline: bool,
+    /// The number of outcomes in the channel.
     in_channel: usize,
-    /// Outcomes that wait for room in the channel.
-    in_line: usize,
+    /// The number of outcomes that wait for room in the channel.
+    queued: usize,
+    /// How the run ended, if it has.
     end: Option<End>,
 }
 
-/// A source answers at the first poll for which it was given an answer.
+/// A source is ready at the first poll after it was given an answer.
 #[derive(Clone, Default)]
 struct Source {
+    /// Whether it succeeds, if it was given an answer.
     answer: Option<bool>,
-    /// In how many polls it still wakes itself.
-    restless: u8,
+    /// In how many further polls it wakes itself.
+    self_wakes: u8,
+    /// Whether it was woken since its last poll.
     is_woken: bool,
+    /// How often it was polled.
     polls: usize,
+    /// How far it has come.
     state: State,
 }
 
@@ -64,7 +76,7 @@ impl Source {
         matches!(self.state, State::InFlight { .. })
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_finished(&self) -> bool {
         self.state != State::NotStarted && !self.is_in_flight()
     }
 
@@ -74,8 +86,8 @@ impl Source {
 
     fn poll(&mut self) {
         self.polls += 1;
-        self.is_woken = self.restless > 0;
-        self.restless = self.restless.saturating_sub(1);
+        self.is_woken = self.self_wakes > 0;
+        self.self_wakes = self.self_wakes.saturating_sub(1);
         match self.answer {
             Some(true) => self.state = State::Succeeded,
             Some(false) => self.state = State::Failed,
@@ -87,21 +99,21 @@ impl Source {
 impl Model {
     fn new(setup: Setup) -> Self {
         let sources = setup.sources.iter();
-        let sources = sources.map(|&restless| Source {
-            restless,
+        let sources = sources.map(|&self_wakes| Source {
+            self_wakes,
             ..Source::default()
         });
         Self {
             sources: sources.collect(),
             setup,
             now: 0,
-            whole: None,
+            deadline: None,
             is_polled: false,
             is_cancelled: false,
             is_expired: false,
-            came_to_deadline: false,
+            reached_deadline: false,
             in_channel: 0,
-            in_line: 0,
+            queued: 0,
             end: None,
         }
     }
@@ -115,36 +127,37 @@ impl Model {
         self.sources[id].is_woken = self.sources[id].state != State::NotStarted;
     }
 
-    /// The rules of a run, in their order.
+    /// Polls the run.
     fn poll(&mut self) {
         let is_first = !std::mem::replace(&mut self.is_polled, true);
         if is_first {
-            self.whole = self.setup.timeout.map(|timeout| self.now + timeout);
+            self.deadline = self.setup.timeout.map(|timeout| self.now + timeout);
         }
-        self.came_to_deadline = false;
+        self.reached_deadline = false;
         self.end = self.step();
     }
 
+    /// One poll, in the order of the rules of a run. Returns how it ends, if it does.
     fn step(&mut self) -> Option<End> {
         if self.is_cancelled {
-            // The oldest outcome in line takes what room there is.
-            self.hand_over(1);
+            // The blocked send of the oldest outcome is polled one last time.
+            self.flush(1);
             return Some(Err(Reason::Cancelled));
         }
-        self.hand_over(usize::MAX);
+        self.flush(usize::MAX);
         self.poll_woken();
         self.start_new();
         self.stop_late();
-        self.hand_over(usize::MAX);
+        self.flush(usize::MAX);
         if self.is_complete() {
             return Some(Ok(()));
         }
-        if self.is_over() || self.is_expired {
-            self.came_to_deadline = true;
-            // A result beats the timeout, but for those that got no time at all.
+        if self.is_past_deadline() || self.is_expired {
+            self.reached_deadline = true;
+            // A result beats the timeout, unless the timeout is zero.
             if self.setup.timeout != Some(0) {
                 self.poll_woken();
-                self.hand_over(usize::MAX);
+                self.flush(usize::MAX);
             }
             return Some(match self.is_complete() {
                 true => Ok(()),
@@ -164,17 +177,17 @@ impl Model {
 
     fn poll_source(&mut self, id: usize) {
         self.sources[id].poll();
-        if self.sources[id].is_gone() {
+        if self.sources[id].is_finished() {
             self.deliver();
         }
     }
 
-    /// Puts an outcome into the channel, or in line.
+    /// Puts an outcome into the channel, or queues it.
     fn deliver(&mut self) {
-        if self.in_line == 0 && self.has_room() {
+        if self.queued == 0 && self.has_room() {
             self.in_channel += 1;
         } else {
-            self.in_line += 1;
+            self.queued += 1;
         }
     }
 
@@ -186,16 +199,16 @@ impl Model {
         }
     }
 
-    /// The next source to be started, if there is room for it.
+    /// The next source to start, if the concurrency limit admits one.
     fn next_source(&self) -> Option<usize> {
         let is_next = |source: &Source| source.state == State::NotStarted;
-        let has_room = self.in_flight() + self.in_line < self.setup.limit;
+        let is_admitted = self.in_flight() + self.queued < self.setup.limit;
         let next = self.sources.iter().position(is_next);
-        next.filter(|_| has_room)
+        next.filter(|_| is_admitted)
     }
 
     fn stop_late(&mut self) {
-        let due = self.whole.map_or(self.now, |whole| whole.min(self.now));
+        let due = self.deadline.map_or(self.now, |at| at.min(self.now));
         for id in 0..self.sources.len() {
             if !self.sources[id].is_late(due) {
                 continue;
@@ -205,21 +218,21 @@ impl Model {
             }
             if self.sources[id].is_in_flight() {
                 self.sources[id].state = State::TimedOut;
-                self.came_to_deadline = true;
+                self.reached_deadline = true;
                 self.deliver();
             }
         }
     }
 
     fn has_room(&self) -> bool {
-        self.in_channel < self.setup.room
+        self.in_channel < self.setup.capacity
     }
 
-    /// Puts outcomes from the line into the channel, as far as there is room.
-    fn hand_over(&mut self, most: usize) {
-        let room = self.setup.room - self.in_channel;
-        let number = self.in_line.min(room).min(most);
-        self.in_line -= number;
+    /// Moves up to `most` queued outcomes into the channel, as far as there is room.
+    fn flush(&mut self, most: usize) {
+        let room = self.setup.capacity - self.in_channel;
+        let number = self.queued.min(room).min(most);
+        self.queued -= number;
         self.in_channel += number;
     }
 
@@ -228,27 +241,27 @@ impl Model {
         all.filter(|source| source.is_in_flight()).count()
     }
 
-    fn is_over(&self) -> bool {
-        self.whole.is_some_and(|whole| whole <= self.now)
+    fn is_past_deadline(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= self.now)
     }
 
     fn is_complete(&self) -> bool {
-        self.sources.iter().all(Source::is_gone) && self.in_line == 0
+        self.sources.iter().all(Source::is_finished) && self.queued == 0
     }
 
-    /// Whether a source may have been polled more than once while a deadline had its grace.
+    /// Whether the real run may have polled a source more often, in the grace of a deadline.
     fn had_grace(&self, id: usize) -> bool {
-        self.came_to_deadline || self.sources[id].state == State::TimedOut
+        self.reached_deadline || self.sources[id].state == State::TimedOut
     }
 
-    /// Whether a source that is gone was woken, which may cost another one a poll.
-    fn is_stale(&self) -> bool {
+    /// Whether a finished source was woken. The real run may then poll another source in its slot.
+    fn has_stale_wake(&self) -> bool {
         let mut all = self.sources.iter();
-        all.any(|source| source.is_gone() && source.is_woken)
+        all.any(|source| source.is_finished() && source.is_woken)
     }
 
-    /// Why the run has to be polled, if it has to be.
-    fn work(&self) -> Option<String> {
+    /// Why the run must be polled again, if it must.
+    fn pending_work(&self) -> Option<String> {
         let woken = |source: &Source| source.is_in_flight() && source.is_woken;
         let late = |source: &Source| source.is_late(self.now);
         if let Some(id) = self.sources.iter().position(woken) {
@@ -256,13 +269,13 @@ impl Model {
         } else if let Some(id) = self.sources.iter().position(late) {
             Some(format!("source {id} is late"))
         } else if self.is_cancelled || self.is_expired {
-            Some("its signal was given".to_owned())
-        } else if self.is_over() {
-            Some("its time is up".to_owned())
-        } else if self.in_line > 0 && self.has_room() {
+            Some("a signal has completed".to_owned())
+        } else if self.is_past_deadline() {
+            Some("the deadline has passed".to_owned())
+        } else if self.queued > 0 && self.has_room() {
             Some("there is room in the channel".to_owned())
         } else if self.next_source().is_some() {
-            Some("there is room for another source".to_owned())
+            Some("another source can start".to_owned())
         } else {
             None
         }

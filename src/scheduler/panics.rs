@@ -1,20 +1,21 @@
-//! Panics that must wait until the work around them is done.
+//! Panics that are caught, and resumed when the work around them is done.
 //!
-//! A destructor that panics while another panic unwinds aborts the process. So whatever belongs to
-//! the caller is dropped by [`Panics::catch`]: each part by itself, and the first panic is resumed
-//! when all are gone.
+//! A destructor that panics while another panic unwinds aborts the process. So each part that belongs
+//! to the caller is dropped inside [`Panics::catch`], and the first panic is resumed when all parts are
+//! dropped.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// The first panic of several steps that must all be taken.
+/// The first panic of several steps that must all run.
 #[derive(Default)]
 pub struct Panics {
+    /// The payload of the first panic.
     first: Option<Box<dyn Any + Send>>,
 }
 
 impl Panics {
-    /// Takes a step. Returns nothing if it panicked.
+    /// Runs a step. Returns `None` if it panicked.
     pub(crate) fn catch<R>(&mut self, step: impl FnOnce() -> R) -> Option<R> {
         match catch_unwind(AssertUnwindSafe(step)) {
             Ok(value) => Some(value),
@@ -25,7 +26,7 @@ impl Panics {
         }
     }
 
-    /// Whether there was any.
+    /// Whether there was a panic.
     pub(crate) fn is_some(&self) -> bool {
         self.first.is_some()
     }
@@ -38,14 +39,14 @@ impl Panics {
         }
     }
 
-    /// Keeps a panic that came before all others.
+    /// Keeps a panic that came before all noted ones.
     pub(crate) fn note_first(&mut self, payload: Box<dyn Any + Send>) {
         if let Some(later) = self.first.replace(payload) {
             discard(later);
         }
     }
 
-    /// Resumes the first panic, if there was one, unless the thread is panicking already.
+    /// Resumes the first panic, if there was one and the thread is not panicking already.
     #[inline]
     pub(crate) fn resume(self) {
         if let Some(payload) = self.first {
@@ -73,7 +74,7 @@ impl Panics {
     }
 }
 
-/// Takes a step of a destructor: a panic in it never meets another one.
+/// Runs a step of a destructor. If it panics while the thread is panicking already, drops its panic.
 pub(super) fn contain(step: impl FnOnce()) {
     let mut panics = Panics::default();
     panics.catch(step);
@@ -111,10 +112,10 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// A value of the caller's, such as a closure or an iterator, whose destructor may panic: a panic
-/// in it never meets another one.
+/// A value of the caller, such as a closure or an iterator. If its destructor panics while the thread
+/// is panicking already, drops that panic.
 pub(crate) struct Contained<T> {
-    /// Gone only while it is dropped.
+    /// The value. `None` only while it is dropped.
     value: Option<T>,
 }
 
@@ -124,7 +125,7 @@ impl<T> Contained<T> {
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.as_mut().expect("a value that was not dropped")
+        self.value.as_mut().expect("the value was not dropped")
     }
 }
 

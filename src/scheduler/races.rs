@@ -1,5 +1,7 @@
-//! Whole runs against threads that wake their sources, in orders that shuttle chooses at random.
-//! A wake that is lost leaves the run waiting for ever, which shuttle reports as a deadlock.
+//! Whole runs, and threads that wake their sources, in random interleavings chosen by shuttle. If a
+//! wake is lost, the run waits forever, which shuttle reports as a deadlock.
+//!
+//! SeqCst everywhere: shuttle knows no weaker ordering.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,20 +15,22 @@ use shuttle::thread;
 
 use crate::{Interrupted, Reason, fetch_and_aggregate, process_batch};
 
-/// Orders that are tried of each race, half of them with few preemptions at chosen places.
-const ORDERS: usize = 20_000;
+/// The interleavings that each test tries, half of them with few preemptions.
+const INTERLEAVINGS: usize = 20_000;
 
-/// Sources beyond the root word, and their limit.
+/// More sources than the root word has bits for.
 const SOURCES: usize = 40;
+
+/// The concurrency limit, also more than the root word has bits for.
 const LIMIT: usize = 36;
 
 fn check(race: fn()) {
-    shuttle::check_random(race, ORDERS / 2);
-    shuttle::check_pct(race, ORDERS / 2, 3);
-    println!("{ORDERS} orders tried");
+    shuttle::check_random(race, INTERLEAVINGS / 2);
+    shuttle::check_pct(race, INTERLEAVINGS / 2, 3);
+    println!("{INTERLEAVINGS} interleavings tried");
 }
 
-/// A gate that a thread opens, and the source that waits there.
+/// A gate that a thread opens, and the waker of the source that waits for it.
 #[derive(Clone, Default)]
 struct Gate(Arc<Mutex<(bool, Option<Waker>)>>);
 
@@ -42,8 +46,8 @@ impl Gate {
         }
     }
 
-    /// Wakes whoever waits, for nothing.
-    fn knock(&self) {
+    /// Wakes the source although the gate is not open.
+    fn wake_spuriously(&self) {
         let waker = self.0.lock().unwrap().1.clone();
         if let Some(waker) = waker {
             waker.wake();
@@ -51,14 +55,17 @@ impl Gate {
     }
 }
 
-/// A source that succeeds once its gate is open.
-struct Waits {
+/// A source that succeeds when its gate is open.
+struct GatedSource {
+    /// Its result.
     id: usize,
+    /// The gate that it waits for.
     gate: Gate,
+    /// The number of sources not dropped yet.
     alive: Arc<AtomicUsize>,
 }
 
-impl Future for Waits {
+impl Future for GatedSource {
     type Output = Result<usize, ()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -71,14 +78,17 @@ impl Future for Waits {
     }
 }
 
-impl Drop for Waits {
+impl Drop for GatedSource {
     fn drop(&mut self) {
         self.alive.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
+/// The gates of a run's sources.
 struct Race {
+    /// The gate of each source.
     gates: Vec<Gate>,
+    /// The number of sources not dropped yet.
     alive: Arc<AtomicUsize>,
 }
 
@@ -90,22 +100,22 @@ impl Race {
         }
     }
 
-    fn sources(&self) -> Vec<(usize, Waits)> {
+    fn sources(&self) -> Vec<(usize, GatedSource)> {
         let source = |(id, gate): (usize, &Gate)| {
             let (gate, alive) = (gate.clone(), Arc::clone(&self.alive));
-            (id, Waits { id, gate, alive })
+            (id, GatedSource { id, gate, alive })
         };
         self.gates.iter().enumerate().map(source).collect()
     }
 
-    /// Three threads, each of which opens every third gate, the last one first, and knocks at the
-    /// gate beside it.
+    /// Starts three threads. Each opens every third gate, last gate first, and spuriously wakes the
+    /// source of the gate beside it.
     fn open_all(&self) -> Vec<thread::JoinHandle<()>> {
         let open_every_third = |first: usize| {
             let gates = self.gates.clone();
             thread::spawn(move || {
                 for id in (first..gates.len()).step_by(3).rev() {
-                    gates[(id + 1) % gates.len()].knock();
+                    gates[(id + 1) % gates.len()].wake_spuriously();
                     gates[id].open();
                 }
             })
@@ -130,24 +140,24 @@ fn ids<T>(outcomes: &[(usize, T)]) -> Vec<usize> {
     ids
 }
 
-/// A task that only notes that it was woken, which nobody reads: it is one more place where another
-/// thread can come between.
+/// A task whose waker sets a flag. The flag is never read; it is one more point at which shuttle can
+/// switch threads.
 #[derive(Default)]
-struct Noted(AtomicBool);
+struct FlagTask(AtomicBool);
 
-impl Wake for Noted {
+impl Wake for FlagTask {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::SeqCst);
     }
 }
 
-fn is_ready<F: Future>(run: Pin<&mut F>, task: &Arc<Noted>) -> bool {
+fn is_ready<F: Future>(run: Pin<&mut F>, task: &Arc<FlagTask>) -> bool {
     let waker = Waker::from(Arc::clone(task));
     run.poll(&mut Context::from_waker(&waker)).is_ready()
 }
 
 #[test]
-fn run_that_grows_and_finishes_hears_every_wake() {
+fn run_that_grows_and_finishes_sees_every_wake() {
     check(|| {
         let race = Race::new(SOURCES);
         let run = fetch_and_aggregate(race.sources(), Duration::MAX).concurrency(LIMIT);
@@ -159,9 +169,9 @@ fn run_that_grows_and_finishes_hears_every_wake() {
     });
 }
 
-/// All wakes come while the run waits or looks for who was woken.
+/// All wakes come while the run waits or sweeps.
 #[test]
-fn run_that_waits_hears_every_wake() {
+fn run_that_waits_sees_every_wake() {
     check(|| {
         let race = Race::new(SOURCES);
         let mut run = Box::pin(fetch_and_aggregate(race.sources(), Duration::MAX));
@@ -173,7 +183,7 @@ fn run_that_waits_hears_every_wake() {
 }
 
 #[test]
-fn runs_within_a_run_hear_every_wake() {
+fn runs_within_a_run_see_every_wake() {
     check(|| {
         let race = Race::new(6);
         let mut first = race.sources();
@@ -188,7 +198,7 @@ fn runs_within_a_run_hear_every_wake() {
 }
 
 #[test]
-fn run_that_goes_to_another_task_hears_every_wake() {
+fn run_that_goes_to_another_task_sees_every_wake() {
     check(|| {
         let race = Race::new(SOURCES);
         let mut run = Box::pin(fetch_and_aggregate(race.sources(), Duration::MAX));
@@ -209,7 +219,7 @@ fn run_that_is_dropped_leaves_nothing_to_wake() {
         let run = fetch_and_aggregate(race.sources(), Duration::MAX).concurrency(LIMIT);
         let mut run = Box::pin(run);
         let threads = race.open_all();
-        let task = Arc::<Noted>::default();
+        let task = Arc::<FlagTask>::default();
         let _is_done = (0..2).any(|_| is_ready(run.as_mut(), &task));
         drop(run);
         assert_eq!(race.alive(), 0);

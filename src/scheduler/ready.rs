@@ -1,24 +1,24 @@
-//! Who was woken: one bit per slot, in a tree that finds the set ones without looking at the rest.
+//! Wakeup bookkeeping: one bit per slot, in a tree that finds the woken slots without a look at the
+//! others.
 //!
-//! 1. The first slots have their bits in the root word, so that a small run is one word. The bit
-//!    of any other slot is one of 64 in a leaf word: the first bit set in an empty word sets the
-//!    word's own bit one level up. The first bit set in the root word wakes the task. Whoever finds
-//!    a word not empty is done: the one who set the first bit is on the way up.
-//! 2. Whoever takes bits goes the other way, from the root down, and takes whole words. A bit set
-//!    behind it finds an empty word and climbs again; one set before it is found.
-//! 3. The tree grows by segments of twice the size, each under a root bit of its own, so that no
-//!    word ever moves and no waker has to wait for the tree to grow.
-//! 4. While the task is awake, a bit of the root word that belongs to nobody keeps it from being
-//!    empty: the task is not woken for what it will see before it waits. Once the run has ended its
-//!    task's waker is gone, and there is nobody to wake.
-//! 5. If one slot is woken while the task waits, and no other before the task looks, no bit is set:
-//!    the root word has the slot's number. Whoever comes second sets the bits for both.
-//! 6. A slot gets a waker of its own when its source keeps the one it is polled with. Until then
-//!    one spare waker serves them all.
-//! 7. A sweep takes the bits in order, or shuffled: bit `i` of a word at place `i ^ x`, where `x` is
-//!    a hash of the sweep, the segment and the word. Of two sources that are woken again and again,
-//!    each is polled before the other in half of the sweeps. Every second shuffled sweep is the
-//!    exact reverse of the one before it.
+//! 1. The first 32 slots have their bits in the root word, so a small run needs one word. Every other
+//!    slot has its bit in a leaf word of 64 bits. A waker that sets the first bit of a word also sets
+//!    the bit of that word one level up. The first bit of the root word wakes the task. If a word was
+//!    not empty, the waker stops: the waker that set its first bit propagates upward.
+//! 2. A sweep goes down from the root and takes whole words. A bit that is set behind the sweep finds
+//!    an empty word and propagates again. The sweep finds a bit that is set ahead of it.
+//! 3. The tree grows by segments. Each has twice the size of the one before, and its own root bit. No
+//!    word ever moves, so no waker waits for the tree to grow.
+//! 4. While the task is awake, the bit [`AWAKE`] keeps the root word from being empty, so no waker
+//!    wakes the task. The task looks at the root word before it waits. When the run ends, it drops
+//!    the waker of its task.
+//! 5. If one slot outside the root word is woken while the task waits, the root word holds the number
+//!    of that slot instead of bits. The next waker replaces the number by bits.
+//! 6. A spare waker is lent to every source whose slot has no waker. If the source keeps it, it
+//!    becomes the waker of that slot, and there is a new spare one.
+//! 7. A sweep takes the bits of a word in order, or shuffled: bit `i` at position `i ^ x`, where `x`
+//!    is a hash of the sweep, the segment and the word. Of two sources that are always woken, each is
+//!    polled first in half of the sweeps. Every second shuffled sweep reverses the one before it.
 
 mod tree;
 mod wakers;
@@ -29,26 +29,26 @@ use std::task::Waker;
 
 pub(super) use tree::MOST_SLOTS;
 use tree::{
-    AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, FLAGS, MOST_SEGMENTS, SEGMENTS, SINGLE, Tree, single,
+    AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, FLAGS, MOST_SEGMENTS, SEGMENTS, SINGLE, Tree, single_slot,
 };
 use wakers::Spare;
 
 use super::panics::Panics;
 
-/// What can be woken besides the slots.
+/// What can be woken besides the slots. Each has a bit in the root word.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Flag {
     /// The future that cancels the run.
     Cancel = 55,
     /// The future that expires the run.
     Expire,
-    /// The run's alarm.
+    /// The alarm of the run.
     Alarm,
-    /// The end of the receivers.
+    /// The future that completes when the receivers are gone.
     Receiver,
     /// A send that waits for room in the channel.
     Room,
-    /// The list of sources, if it may be pending.
+    /// The source list, if it may be pending.
     Sources,
 }
 
@@ -58,62 +58,66 @@ impl Flag {
     }
 }
 
-/// What follows a poll that left the run pending.
+/// When to poll a pending run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Another poll at once: there is work left.
+    /// At once: there is work left.
     Again,
-    /// The next wake. What was woken during the poll counts.
+    /// At the next wake, or at once if a slot was woken during this poll.
     Wait,
-    /// The next wake from outside. What was woken during the poll waits too.
+    /// At the next wake after this poll. Slots that were woken during this poll wait until then, so
+    /// that sources that wake themselves do not keep the runtime from parking.
     Rest,
 }
 
-/// The poller's side of the tree.
+/// The woken slots and flags, as the run sees them. The wakers see the [`Tree`].
 #[derive(Debug)]
 pub struct Ready {
+    /// The tree, shared with the wakers.
     tree: Arc<Tree>,
-    /// How many slots the tree has bits for.
+    /// The number of slots that the tree has bits for.
     slots: usize,
-    /// The waker of the task that waited last.
+    /// The waker of the task that waited last. The tree has a weak reference to it.
     task: Option<Arc<Waker>>,
+    /// The waker that is lent to sources whose slots have none.
     spare: Option<Spare>,
-    /// Bits taken from the root word that no sweep and nobody else has looked at.
+    /// Bits taken from the root word and not handled yet.
     woken: u64,
-    /// The slots that the sweep is at: the first of them, and a bit for each that is still to be
-    /// polled.
+    /// The first slot of the word that the sweep is in.
     leaf: usize,
+    /// The slots of that word that the sweep has not returned yet.
     leaf_bits: Shuffled,
-    /// Bits of the slots in the root word, where the sweep comes to them last.
+    /// The bits of the slots in the root word, if the sweep takes the segments first.
     direct: u64,
-    /// Segments that the sweep has still to look at.
+    /// Segments that the sweep has not entered yet.
     unswept: Shuffled,
     /// The segment that the sweep is in.
     segment: usize,
-    /// From the segment's top word down to where the sweep is: each word taken on the way, but for
-    /// the leaf, with its bits that are still to be looked at, of which there are some.
+    /// The inner words between the top of the segment and the sweep, each with the bits that the
+    /// sweep has not followed yet. Never contains a word without bits.
     path: Vec<(usize, Shuffled)>,
-    /// Decides on the order of the sweep. Zero keeps all bits in order.
+    /// The seed of the order in this sweep. Zero keeps all bits in order.
     seed: u64,
-    /// How many sweeps were shuffled.
+    /// The number of shuffled sweeps.
     sweeps: u64,
 }
 
-/// Bits of a word in another order: bit `i ^ x` is the word's bit `i`.
+/// The bits of a word in another order: bit `i` of the word is bit `i ^ x` here.
 #[derive(Debug, Clone, Copy, Default)]
 struct Shuffled {
+    /// The bits in the other order.
     bits: u64,
+    /// Zero keeps the order.
     x: u32,
 }
 
 impl Shuffled {
-    /// The bits in order.
+    /// The bits of a word in order.
     fn ordered(bits: u64) -> Self {
         Self { bits, x: 0 }
     }
 
-    /// The bits of a word, shuffled by the low bits of `x`. Those above a word of `width` bits,
-    /// which is a power of two, are empty.
+    /// The bits of a word of `width` bits, shuffled by the low bits of `x`. `width` is a power of two.
     fn new(mut bits: u64, x: u32, width: u32) -> Self {
         // The masks of the lower halves of all pairs of 1, 2, 4, .. bits.
         const LOWER: [u64; 6] = [
@@ -138,16 +142,16 @@ impl Shuffled {
         self.bits == 0
     }
 
-    /// Takes the first bit. Returns its place in the word.
+    /// Takes the first bit. Returns its position in the word.
     fn take_first(&mut self) -> usize {
         let first = self.bits.trailing_zeros();
         self.bits &= self.bits - 1;
         (first ^ self.x) as usize
     }
 
-    /// Takes the bit at a place in the word. Returns whether it was set.
-    fn take(&mut self, place: usize) -> bool {
-        let bit = 1 << (place as u32 ^ self.x);
+    /// Takes the bit at a position in the word. Returns whether it was set.
+    fn take(&mut self, position: usize) -> bool {
+        let bit = 1 << (position as u32 ^ self.x);
         let was_set = self.bits & bit != 0;
         self.bits &= !bit;
         was_set
@@ -173,18 +177,17 @@ impl Ready {
         }
     }
 
-    /// Opens a poll: the task is awake.
+    /// Begins a poll: marks the task as awake.
     #[inline]
     pub(crate) fn begin_poll(&mut self) {
         self.take_woken();
     }
 
-    /// Closes a poll that left the run pending: the task waits, unless it is to come again, or
-    /// something was woken meanwhile. Then it is woken at once.
+    /// Ends a poll that left the run pending. Lets the task wait, or wakes it at once.
     ///
     /// # Panics
     ///
-    /// If a waker of the caller's panics. The task is woken, or waits, all the same.
+    /// If a waker of the caller panics. Even then the task waits or was woken.
     #[inline]
     pub(crate) fn end_poll(&mut self, waker: &Waker, next: Next) {
         let is_registered = |task: &Arc<Waker>| task.will_wake(waker);
@@ -209,8 +212,8 @@ impl Ready {
             && match next {
                 Next::Again => false,
                 Next::Wait => self.wait(),
-                // Takes what sources have woken, so that the root word is empty and the next wake is
-                // seen. A flag, such as that of the alarm, is not to be waited out.
+                // Take the slots that were woken, so that the next wake finds the root word empty and
+                // wakes the task. If a flag is set, such as that of the alarm, do not wait.
                 Next::Rest => loop {
                     if self.woken & FLAGS != 0 {
                         break false;
@@ -224,53 +227,60 @@ impl Ready {
         if !is_waiting {
             panics.catch(|| waker.wake_by_ref());
         }
-        // The destructor of the previous task's waker may panic. The new one waits by now.
+        // Only now, because the destructor of the previous waker may panic.
         panics.catch(|| drop(previous));
         panics.resume();
     }
 
-    /// Has the registered task woken by the next bit. Returns whether there was none yet.
+    /// Makes the next bit wake the registered task. Returns false if the root word has a bit already.
     #[inline]
     fn wait(&self) -> bool {
+        // Release: pairs with the Acquire in `Tree::wake`, `Tree::set_root` and `Tree::raise`, so that
+        // the waker that finds the word empty sees the registered task.
+        // Acquire: not relied upon, because `take_woken` acquires before anything is read.
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
         let root = &self.tree.root;
         root.compare_exchange(AWAKE, 0, success, failure).is_ok()
     }
 
-    /// Ends the run: its task's waker is let go, so that nobody can wake it any more.
+    /// Drops the waker of the task, so that no source can wake the task any more.
     pub(crate) fn close(&mut self) {
         self.task = None;
     }
 
-    /// Whether anything was woken that no poll has seen.
+    /// Whether a slot or a flag was woken and not handled yet.
     #[inline]
     pub(crate) fn has_work(&mut self) -> bool {
         self.take_woken();
         self.woken != 0 || !self.is_swept()
     }
 
-    /// Takes what the root word has.
+    /// Takes the bits of the root word.
     #[inline]
     fn take_woken(&mut self) {
+        // Relaxed: `wait` finds a bit that this load misses.
         if self.tree.root.load(Ordering::Relaxed) == AWAKE {
             return;
         }
+        // Acquire: pairs with the Release in `Tree::wake`, `Tree::set_root` and `Tree::raise`, so that
+        // the bits below, and what was written before the wake, are seen.
+        // Release: not relied upon, because a waker that finds `AWAKE` reads nothing else.
         let mut root = self.tree.root.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
         if root & SINGLE != 0 {
-            let slot = single(root);
+            let slot = single_slot(root);
             root &= !SINGLE & !DIRECT_SLOTS;
             if self.woken & !FLAGS == 0 {
-                // The task has waited, so no sweep is under way: this slot is one by itself.
+                // The task has waited, so no sweep is under way. The next one has only this slot.
                 (self.leaf, self.leaf_bits) = (slot, Shuffled::ordered(1));
             } else {
-                // The task has rested although others were woken.
+                // `Next::Rest` has left other slots in `woken`.
                 self.woken |= self.tree.mark(slot).unwrap_or(0);
             }
         }
         self.woken |= root;
     }
 
-    /// Starts a sweep over the slots woken so far, unless one is under way.
+    /// Starts a sweep over the slots that were woken so far, unless a sweep is under way.
     #[inline]
     pub(crate) fn start_sweep(&mut self, is_shuffled: bool) {
         if !self.is_swept() {
@@ -305,8 +315,8 @@ impl Ready {
         }
     }
 
-    /// A new seed, or in every second sweep the one before with all bits flipped, which reverses the
-    /// order. The first sweep is in order.
+    /// A new seed, or in every second sweep the previous one with all bits flipped, which reverses
+    /// the order. The first sweep is in order.
     fn next_seed(&mut self) -> u64 {
         let sweep = self.sweeps;
         self.sweeps += 1;
@@ -322,7 +332,7 @@ impl Ready {
         Shuffled::new(direct, hash(self.seed, MOST_SEGMENTS, 2), 32)
     }
 
-    /// Whether the sweep has come to its end.
+    /// Whether no sweep is under way.
     #[inline]
     pub(crate) fn is_swept(&self) -> bool {
         self.leaf_bits.is_empty()
@@ -331,8 +341,8 @@ impl Ready {
             && self.path.is_empty()
     }
 
-    /// The next slot of the sweep. A sweep names each slot once at the most, whatever is woken
-    /// meanwhile, because it takes each word once.
+    /// The next slot of the sweep. A sweep returns each slot at most once, because it takes each word
+    /// once.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<usize> {
         while self.leaf_bits.is_empty() {
@@ -375,7 +385,8 @@ impl Ready {
         }
     }
 
-    /// Takes the bit of one slot, ahead of the sweep. Returns whether it was set.
+    /// Takes the bit of one slot, wherever it is, so that no sweep returns it. Returns whether it was
+    /// set.
     pub(crate) fn take(&mut self, slot: usize) -> bool {
         let mut woken = false;
         if let Some(bit @ ..64) = slot.checked_sub(self.leaf) {
@@ -392,7 +403,7 @@ impl Ready {
         woken
     }
 
-    /// Whether any of some flags is set, for what the poll has taken so far.
+    /// Whether one of `flags` is set among the bits taken so far.
     #[inline]
     pub(crate) fn has_flag(&self, flags: &[Flag]) -> bool {
         flags.iter().any(|flag| self.woken & flag.bit() != 0)
@@ -407,7 +418,7 @@ impl Ready {
         woken
     }
 
-    /// Makes sure that the tree has a bit for the slot.
+    /// Grows the tree until it has a bit for the slot.
     #[inline]
     pub(crate) fn cover(&mut self, slot: usize) {
         while self.slots <= slot {
@@ -415,12 +426,12 @@ impl Ready {
         }
     }
 
-    /// Wakes a slot, as its source would.
+    /// Wakes a slot, as its source does.
     pub(crate) fn wake(&self, slot: usize) {
         self.tree.wake(slot);
     }
 
-    /// A waker for one poll of the source in a slot that has none of its own.
+    /// The spare waker, for one poll of the source in a slot that has no waker.
     #[inline]
     pub(crate) fn lend(&mut self, slot: usize) -> &Waker {
         if self.spare.as_ref().is_some_and(Spare::is_kept) {
@@ -431,7 +442,7 @@ impl Ready {
             .lend(slot)
     }
 
-    /// The waker that was lent, if the source has kept it: from then on it is the slot's own.
+    /// The waker that was lent, if the source has kept it. It becomes the waker of the slot.
     #[inline]
     pub(crate) fn kept(&mut self) -> Option<Waker> {
         self.spare
@@ -439,22 +450,23 @@ impl Ready {
             .map(Spare::into_waker)
     }
 
-    /// Makes the waker of a flag.
+    /// Makes a waker that raises a flag.
     pub(crate) fn flag_waker(&self, flag: Flag) -> Waker {
         wakers::flag_waker(&self.tree, flag)
     }
 }
 
-/// Mixes all bits of a number into all others.
+/// Hashes a number.
 fn mix(number: u64) -> u64 {
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }
 
-/// How to shuffle a word of a segment. Flipping all bits of the seed flips all bits of the hash.
+/// Decides how to shuffle a word of a segment. Flipping all bits of the seed flips all bits of the
+/// hash.
 fn hash(seed: u64, segment: usize, word: usize) -> u32 {
-    let place = mix((segment as u64) << 40 | word as u64);
-    let rotated = seed.rotate_left((place % 64) as u32) ^ place;
+    let position = mix((segment as u64) << 40 | word as u64);
+    let rotated = seed.rotate_left((position % 64) as u32) ^ position;
     (rotated >> 32) as u32
 }
 

@@ -1,4 +1,4 @@
-//! Slots: a pinned place for each source in flight, reused by later sources.
+//! The sources in flight, each pinned in a slot that later sources reuse.
 
 mod order;
 mod storage;
@@ -16,22 +16,26 @@ use super::panics::Panics;
 pub(super) use super::ready::MOST_SLOTS;
 use super::ready::Ready;
 
-/// The sources in flight.
+/// The sources in flight, with their ids, start times and deadlines.
 pub(crate) struct Slots<K, G> {
+    /// All slots, used or free.
     slots: Storage<Slot<K, G>>,
+    /// The used slots in the order in which their sources started, and the free ones.
     order: Order,
-    /// When the sources in the slots started. Empty unless that is noted.
+    /// When the source in each slot started. Shorter than `slots` where `note_start` was not called.
     starts: Vec<Option<Instant>>,
 }
 
 pin_project! {
+    /// A place for one source at a time.
     struct Slot<K, G> {
-        // The id of the source, and the permit that it started with.
+        // The id of the source, and the permit that it holds while it is in flight.
         id: Option<(K, Permit)>,
+        // The source, if the slot is used.
         #[pin]
         source: Option<G>,
-        // Once a source has kept the waker it was polled with, for every source that will live
-        // here.
+        // Set when a source first keeps a clone of the waker it is polled with. Later sources are
+        // polled with it too.
         waker: Option<Waker>,
     }
 }
@@ -63,7 +67,7 @@ impl<K, G> Slots<K, G> {
         self.len() == 0
     }
 
-    /// Puts a source into a slot, as the newest. Without a source, the slot is to be filled.
+    /// Puts a source into a free slot, as the newest. Without a source, the slot is to be filled.
     #[inline(always)]
     pub(crate) fn insert(&mut self, id: K, source: Option<G>, permit: Permit) -> usize {
         let index = self.order.take();
@@ -88,9 +92,9 @@ impl<K, G> Slots<K, G> {
         }
     }
 
-    /// Lets `poll` poll the source in the slot, with a waker that wakes the slot. A source that
-    /// answers is dropped, and its id returned with the answer. A slot without a source, which a
-    /// waker kept from an earlier one can wake, is pending. A drop that panics is noted in `panics`.
+    /// Calls `poll` with the source in the slot and a waker that wakes the slot. Drops a source that is
+    /// ready, and returns its id with the answer. A free slot is pending; the waker of an earlier
+    /// source may have woken it. A drop that panics is noted in `panics`.
     #[inline(always)]
     pub(crate) fn poll<R>(
         &mut self,
@@ -116,8 +120,8 @@ impl<K, G> Slots<K, G> {
         let Poll::Ready(answer) = polled else {
             return Poll::Pending;
         };
-        let (id, _permit) = slot.id.take().expect("a source with its id");
-        self.order.give_back(index);
+        let (id, _permit) = slot.id.take().expect("a source in a slot has an id");
+        self.order.release(index);
         drop_source(slot.source, panics);
         Poll::Ready((id, answer))
     }
@@ -129,7 +133,7 @@ impl<K, G> Slots<K, G> {
         Some((id, slot.source.as_pin_mut()?))
     }
 
-    /// Passes on every source, the oldest first.
+    /// Calls `found` with every source, oldest first. Afterwards no source has a deadline.
     pub(crate) fn each(&mut self, mut found: impl FnMut(Pin<&mut G>)) {
         for _ in 0..self.len() {
             let Some(oldest) = self.oldest() else {
@@ -142,7 +146,7 @@ impl<K, G> Slots<K, G> {
         }
     }
 
-    /// Notes when the source in a slot started.
+    /// Records when the source in a slot started.
     #[inline]
     pub(crate) fn note_start(&mut self, index: usize, now: Instant) {
         if self.starts.len() <= index {
@@ -151,19 +155,19 @@ impl<K, G> Slots<K, G> {
         self.starts[index] = Some(now);
     }
 
-    /// When the source in a slot started, if that was noted.
+    /// When the source in a slot started, if that was recorded.
     #[inline]
     pub(crate) fn started_at(&self, index: usize) -> Option<Instant> {
         *self.starts.get(index)?
     }
 
-    /// Drops the source in the slot. Returns its id, unless the slot was empty. A drop that panics is
-    /// noted in `panics`.
+    /// Drops the source in the slot and returns its id, or `None` if the slot is free. A drop that
+    /// panics is noted in `panics`.
     #[inline]
     pub(crate) fn remove(&mut self, index: usize, panics: &mut Panics) -> Option<K> {
         let slot = self.slots.get(index).project();
         let (id, _permit) = slot.id.take()?;
-        self.order.give_back(index);
+        self.order.release(index);
         drop_source(slot.source, panics);
         Some(id)
     }
@@ -173,29 +177,29 @@ impl<K, G> Slots<K, G> {
         self.order.renew(index);
     }
 
-    /// The source that was started first.
+    /// The slot of the source that was started first.
     pub(crate) fn oldest(&self) -> Option<usize> {
         self.order.oldest()
     }
 
-    /// Gives a deadline to every source that has none yet: those started last.
+    /// Gives a deadline to the newest sources: those that have none yet.
     pub(crate) fn stamp(&mut self, deadline: Instant) {
         self.order.stamp(deadline);
     }
 
-    /// The source that was started first, if its deadline is not after `due`.
+    /// The slot of the source that was started first, if its deadline is not after `due`.
     pub(crate) fn late(&self, due: Instant) -> Option<usize> {
         self.next_deadline().filter(|deadline| *deadline <= due)?;
         self.oldest()
     }
 
-    /// Whether the source in the slot is late.
+    /// Whether the deadline of the source in the slot is not after `due`.
     pub(crate) fn is_late(&self, index: usize, due: Instant) -> bool {
         let deadline = self.order.deadline(index);
         deadline.is_some_and(|deadline| deadline <= due)
     }
 
-    /// The deadline that comes first.
+    /// The first deadline of all sources.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.order.next_deadline()
     }

@@ -1,5 +1,6 @@
-//! What threads share state by: that of the standard library, that of loom, which tries every order
-//! of what they do, or that of shuttle, which tries orders at random where there are too many.
+//! The synchronization primitives of the scheduler, apart so that tests can replace them: by those of
+//! loom, which tries every interleaving of the threads, or by those of shuttle, which tries random
+//! ones where there are too many.
 
 #[cfg(not(all(test, any(futures_aggregate_loom, futures_aggregate_shuttle))))]
 pub(super) use std::sync::{
@@ -27,11 +28,13 @@ mod once_lock {
     use super::AtomicBool;
     use std::sync::atomic::Ordering;
 
-    /// That of the standard library, with an atomic before and after it, where another thread can
-    /// come between.
+    /// The one of the standard library with an atomic flag, at which loom and shuttle can switch
+    /// threads.
     #[derive(Debug)]
     pub(in crate::scheduler) struct OnceLock<T> {
+        /// The value.
         cell: std::sync::OnceLock<T>,
+        /// Set after the value.
         is_set: AtomicBool,
     }
 
@@ -46,14 +49,17 @@ mod once_lock {
 
     impl<T> OnceLock<T> {
         pub(in crate::scheduler) fn get(&self) -> Option<&T> {
+            // Acquire: pairs with the Release in `set`, as in the standard library.
             self.is_set
                 .load(Ordering::Acquire)
                 .then(|| self.cell.get())?
         }
 
         pub(in crate::scheduler) fn set(&self, value: T) -> Result<(), T> {
+            // Acquire: as in `get`. Only a point at which to switch threads.
             self.is_set.load(Ordering::Acquire);
             self.cell.set(value)?;
+            // Release: pairs with the Acquire in `get`.
             self.is_set.store(true, Ordering::Release);
             Ok(())
         }
@@ -61,58 +67,60 @@ mod once_lock {
 }
 
 #[cfg(not(all(test, futures_aggregate_loom)))]
-pub(super) use unseen::Users;
+pub(super) use unchecked::Clones;
 
 #[cfg(all(test, futures_aggregate_loom))]
-pub(super) use seen::Users;
+pub(super) use checked::Clones;
 
-/// Outside loom the count of an `Arc` does all of this.
+/// Without loom there is nothing to check.
 #[cfg(not(all(test, futures_aggregate_loom)))]
-mod unseen {
+mod unchecked {
     /// The clones of a waker.
     #[derive(Debug)]
-    pub(in crate::scheduler) struct Users;
+    pub(in crate::scheduler) struct Clones;
 
-    impl Users {
+    impl Clones {
         pub(in crate::scheduler) fn new() -> Self {
             Self
         }
 
-        /// A clone is used.
+        /// A clone wakes its slot.
         #[inline(always)]
-        pub(in crate::scheduler) fn one(&self) {}
+        pub(in crate::scheduler) fn note_use(&self) {}
 
         /// A clone is dropped.
         #[inline(always)]
-        pub(in crate::scheduler) fn release(&self) {}
+        pub(in crate::scheduler) fn note_drop(&self) {}
 
-        /// The clones are counted.
+        /// The references to the waker are counted.
         #[inline(always)]
-        pub(in crate::scheduler) fn count(&self) {}
+        pub(in crate::scheduler) fn note_count(&self) {}
 
-        /// There is no clone that is used.
+        /// Checks that the last count has made every use of a dropped clone visible.
         #[inline(always)]
-        pub(in crate::scheduler) fn none(&self) {}
+        pub(in crate::scheduler) fn assert_all_uses_seen(&self) {}
     }
 }
 
-/// The wakers are in an `Arc` of the standard library, whose count loom does not see. This stands
-/// beside it: a drop of a clone releases, and a look at the count reads without an ordering of its own.
-/// What a clone did before it was dropped must be seen by whoever sees the drop.
+/// Wakers are in an `Arc` of the standard library, whose count is invisible to loom. This type has
+/// the same orderings in atomics of loom: a drop is a Release, and a count is Relaxed. A thread that
+/// sees the drop of a clone must also see its use.
 #[cfg(all(test, futures_aggregate_loom))]
-mod seen {
+mod checked {
     use super::AtomicUsize;
     use std::sync::atomic::Ordering::{Relaxed, Release};
 
     #[derive(Debug)]
-    pub(in crate::scheduler) struct Users {
+    pub(in crate::scheduler) struct Clones {
+        /// 1 after a clone was used.
         used: AtomicUsize,
+        /// The clones that were dropped.
         drops: AtomicUsize,
-        /// The drops that were counted.
+        /// The drops that the last count has seen.
         counted: AtomicUsize,
     }
 
-    impl Users {
+    impl Clones {
         pub(in crate::scheduler) fn new() -> Self {
             Self {
                 used: AtomicUsize::new(0),
@@ -121,24 +129,28 @@ mod seen {
             }
         }
 
-        pub(in crate::scheduler) fn one(&self) {
+        pub(in crate::scheduler) fn note_use(&self) {
+            // Relaxed: the drop that follows publishes it.
             self.used.store(1, Relaxed);
         }
 
-        pub(in crate::scheduler) fn release(&self) {
+        pub(in crate::scheduler) fn note_drop(&self) {
+            // Release: as in the drop of an `Arc`.
             self.drops.fetch_add(1, Release);
         }
 
-        pub(in crate::scheduler) fn count(&self) {
+        pub(in crate::scheduler) fn note_count(&self) {
+            // Relaxed: as in `Arc::strong_count`. The fence after it acquires.
             self.counted.store(self.drops.load(Relaxed), Relaxed);
         }
 
-        pub(in crate::scheduler) fn none(&self) {
+        pub(in crate::scheduler) fn assert_all_uses_seen(&self) {
+            // Relaxed: the fence after the count must be enough.
             if self.counted.load(Relaxed) > 0 {
                 assert_eq!(
                     self.used.load(Relaxed),
                     1,
-                    "a drop was seen, and not the use"
+                    "a drop of a clone was seen, and its use was not"
                 );
             }
         }

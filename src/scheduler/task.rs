@@ -1,10 +1,8 @@
-//! The task that waits for a run, and how it is told to come back.
+//! The waker of the task that polls a run.
 //!
-//! A cell of its own rather than `AtomicWaker`, which clones and drops wakers while it holds its
-//! cell: a `clone` that panics there leaves the cell locked for ever, and every wake after it is
-//! lost. Here no foreign code runs under the lock, so that none can wedge it or poison it. The run
-//! holds the waker, and the cell only knows where: a task that waits again is not registered again,
-//! and a run that is gone leaves no waker behind.
+//! `AtomicWaker` clones and drops wakers while it is locked. If such a clone panics, it stays locked
+//! and loses every later wake. Here no code of the caller runs under the lock. The run owns the waker
+//! and this module has a weak reference to it, so a run that is dropped leaves no waker behind.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
@@ -12,26 +10,30 @@ use std::task::Waker;
 
 use super::sync::{AtomicBool, Mutex, MutexGuard, OnceLock};
 
-/// Where the waker of the waiting task is.
+/// A weak reference to the waker of the task that waits.
 #[derive(Debug, Default)]
 pub(super) struct Task {
-    /// That of the first task, which few runs ever leave, and which needs no lock.
+    /// The first waker. Few runs ever have another, and this one needs no lock.
     first: OnceLock<Weak<Waker>>,
+    /// Whether `last` is set.
     is_moved: AtomicBool,
-    /// That of the last task, after the run was moved to another.
+    /// The last waker, if there was more than one.
     last: Mutex<Weak<Waker>>,
 }
 
 impl Task {
-    /// Makes `waker` the one to wake, as long as its owner keeps it.
+    /// Registers `waker` in place of the one before.
     pub(super) fn register(&self, waker: &Arc<Waker>) {
         if let Err(waker) = self.first.set(Arc::downgrade(waker)) {
             *self.last() = waker;
+            // Release: pairs with the Acquire in `wake`, so that `last` is seen.
             self.is_moved.store(true, Ordering::Release);
         }
     }
 
+    /// Wakes the task by the registered waker, if the run still has it.
     pub(super) fn wake(&self) {
+        // Acquire: pairs with the Release in `register`, so that `last` is seen.
         let waker = if self.is_moved.load(Ordering::Acquire) {
             self.last().upgrade()
         } else {

@@ -1,8 +1,8 @@
-//! How outcomes get to the receiver, and what becomes of those that do not.
+//! Delivery of outcomes into the channel, and backpressure.
 //!
-//! An outcome goes straight into the channel while there is room. When there is none, the oldest
-//! outcome is parked in a send that wakes the run once there is, and those after it wait in line.
-//! A parked send holds its outcome inside, and gives it back only when the channel is closed.
+//! An outcome is sent at once while the channel has room. If the channel is full, the oldest outcome is
+//! in a blocked send, which wakes the run when there is room, and later outcomes are queued. A blocked
+//! send returns its outcome only if the channel is closed.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,46 +15,46 @@ use pin_project_lite::pin_project;
 use crate::Outcome;
 use crate::scheduler::{Budget, Flag, Panics, Ready, Watch};
 
-/// The receiver is gone.
+/// All receivers of the channel are gone.
 pub struct Gone;
 
 /// Delivers outcomes of type `O`.
 ///
-/// A trait only because the futures of a channel that own their sender have no name: with it
-/// `stream_results` returns them unboxed, and its future is `Send` exactly when they are.
+/// It is a trait because the type of the future `send` cannot be named. So `stream_results` needs no
+/// box, and its future is `Send` if the outcomes are.
 pub trait Deliver<O> {
-    /// Hands an outcome over, or puts it in line.
+    /// Sends an outcome, or queues it.
     fn deliver(self: Pin<&mut Self>, outcome: O) -> Result<(), Gone>;
 
-    /// Hands over what is in line, as far as there is room, each out of `budget`.
+    /// Sends queued outcomes, as far as the channel has room and `budget` allows.
     fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget) -> Result<(), Gone>;
 
-    /// Whether there are outcomes in line although none waits for room.
+    /// Whether outcomes are queued although no send is blocked.
     fn can_flush(&self) -> bool;
 
-    /// Whether the receiver is gone, even if there is nothing to hand over.
+    /// Whether the receivers are gone, even if there is nothing to send.
     fn is_receiver_gone(self: Pin<&mut Self>, ready: &mut Ready) -> bool;
 
-    /// How many outcomes are in line.
+    /// The number of outcomes that are queued or in the blocked send.
     fn waiting(&self) -> usize;
 
-    /// Lets go of the channel, and takes back what was not delivered.
+    /// Drops the sender, and takes the outcome back from the blocked send if that is possible.
     fn finish(self: Pin<&mut Self>, panics: &mut Panics);
 
-    /// After that: how many outcomes were delivered, and those that were not.
+    /// After `finish`: the number of delivered outcomes, and the outcomes that were not delivered.
     fn report(self: Pin<&mut Self>) -> (usize, Vec<O>);
 }
 
-/// What delivers the outcomes of a run into `sender`.
+/// Delivers the outcomes of a run into `sender`.
 pub(super) fn delivery<K, T, E>(
     sender: Sender<Outcome<K, T, E>>,
 ) -> impl Deliver<Outcome<K, T, E>> {
     Delivery {
-        receiver: Watch::new(closed(sender.clone())),
+        receivers_gone: Watch::new(closed(sender.clone())),
         sender: Some(sender),
-        send,
-        parked: Watch::idle(),
-        line: Line(VecDeque::new()),
+        make_send: send,
+        blocked_send: Watch::idle(),
+        queue: Queue(VecDeque::new()),
         delivered: 0,
     }
 }
@@ -68,50 +68,54 @@ async fn closed<O>(sender: Sender<O>) {
 }
 
 pin_project! {
-    struct Delivery<K, T, E, Send, Parked, Closed>
+    /// The sender, and the outcomes that wait for room in the channel.
+    struct Delivery<K, T, E, MakeSend, Send, Closed>
     where
-        Parked: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
+        Send: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
     {
-        // Gone once the delivery has ended.
+        // `None` after `finish`.
         sender: Option<Sender<Outcome<K, T, E>>>,
-        send: Send,
-        // The send of the oldest outcome, while there is no room for it.
+        // Makes a send that owns its sender.
+        make_send: MakeSend,
+        // The send of the oldest outcome that waits. Idle if none waits for room.
         #[pin]
-        parked: Watch<Parked>,
+        blocked_send: Watch<Send>,
+        // Completes when the receivers are gone.
         #[pin]
-        receiver: Watch<Closed>,
-        // The outcomes after the parked one, the oldest first.
-        line: Line<K, T, E>,
+        receivers_gone: Watch<Closed>,
+        // The outcomes after the one in the blocked send, oldest first.
+        queue: Queue<K, T, E>,
+        // The number of outcomes sent.
         delivered: usize,
     }
 
-    impl<K, T, E, Send, Parked, Closed> PinnedDrop for Delivery<K, T, E, Send, Parked, Closed>
+    impl<K, T, E, MakeSend, Send, Closed> PinnedDrop for Delivery<K, T, E, MakeSend, Send, Closed>
     where
-        Parked: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
+        Send: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
     {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let mut panics = Panics::default();
-            panics.catch(|| this.receiver.clear());
-            // The parked send drops its outcome as one value. It is taken back where that is
-            // possible, and its id and its value are dropped one by one.
+            panics.catch(|| this.receivers_gone.clear());
+            // The destructors of an id and of its value may both panic, so they are dropped one by
+            // one. The blocked send drops them together, so its outcome is taken back if possible.
             if let Some(sender) = this.sender.take() {
-                close(&sender, this.parked.is_idle(), &mut panics);
+                close(&sender, this.blocked_send.is_idle(), &mut panics);
                 let is_closed = sender.is_closed();
                 panics.catch(|| drop(sender));
-                let parked = is_closed.then(|| panics.catch(|| this.parked.as_mut().poll_now()));
-                if let Some(Some(Poll::Ready(Err(SendError(outcome))))) = parked {
+                let polled = is_closed.then(|| panics.catch(|| this.blocked_send.as_mut().poll_now()));
+                if let Some(Some(Poll::Ready(Err(SendError(outcome))))) = polled {
                     panics.drop_pairs([outcome]);
                 }
             }
-            panics.catch(|| this.parked.clear());
+            panics.catch(|| this.blocked_send.clear());
             panics.resume();
         }
     }
 }
 
-/// Closes a channel if nothing else sends into it. That takes nothing from anybody, and makes the
-/// parked send give its outcome back.
+/// Closes the channel if there is no other sender, so that the blocked send returns its outcome.
+/// Outcomes in the channel can still be received.
 fn close<O>(sender: &Sender<O>, is_idle: bool, panics: &mut Panics) {
     let own = 1 + usize::from(!is_idle);
     if sender.sender_count() == own {
@@ -119,10 +123,10 @@ fn close<O>(sender: &Sender<O>, is_idle: bool, panics: &mut Panics) {
     }
 }
 
-/// Outcomes in line. They are dropped one by one.
-struct Line<K, T, E>(VecDeque<Outcome<K, T, E>>);
+/// Outcomes that are dropped one by one.
+struct Queue<K, T, E>(VecDeque<Outcome<K, T, E>>);
 
-impl<K, T, E> Drop for Line<K, T, E> {
+impl<K, T, E> Drop for Queue<K, T, E> {
     fn drop(&mut self) {
         let mut panics = Panics::default();
         panics.drop_pairs(std::mem::take(&mut self.0));
@@ -130,10 +134,10 @@ impl<K, T, E> Drop for Line<K, T, E> {
     }
 }
 
-/// Polls the parked send. It is counted before, because a receiver whose waker panics has got the
-/// outcome all the same. One that the channel gives back goes to the front of the line.
-fn poll_parked<K, T, E>(
-    line: &mut Line<K, T, E>,
+/// Polls the blocked send. Counts its outcome first, because it is delivered even if the waker of the
+/// receiver panics. If the send returns the outcome, puts it at the front of the queue.
+fn poll_blocked_send<K, T, E>(
+    queue: &mut Queue<K, T, E>,
     delivered: &mut usize,
     poll: impl FnOnce() -> Poll<Result<(), SendError<Outcome<K, T, E>>>>,
 ) -> Result<(), Gone> {
@@ -145,90 +149,90 @@ fn poll_parked<K, T, E>(
     *delivered -= 1;
     match poll {
         Poll::Ready(Err(SendError(outcome))) => {
-            line.0.push_front(outcome);
+            queue.0.push_front(outcome);
             Err(Gone)
         }
         _ => Ok(()),
     }
 }
 
-impl<K, T, E, Send, Parked, Closed> Deliver<Outcome<K, T, E>>
-    for Delivery<K, T, E, Send, Parked, Closed>
+impl<K, T, E, MakeSend, Send, Closed> Deliver<Outcome<K, T, E>>
+    for Delivery<K, T, E, MakeSend, Send, Closed>
 where
-    Send: Fn(Sender<Outcome<K, T, E>>, Outcome<K, T, E>) -> Parked,
-    Parked: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
+    MakeSend: Fn(Sender<Outcome<K, T, E>>, Outcome<K, T, E>) -> Send,
+    Send: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>,
     Closed: Future<Output = ()>,
 {
     fn deliver(self: Pin<&mut Self>, outcome: Outcome<K, T, E>) -> Result<(), Gone> {
         let this = self.project();
-        let may_overtake = !this.parked.is_idle() || !this.line.0.is_empty();
-        let Some(sender) = this.sender.as_ref().filter(|_| !may_overtake) else {
-            this.line.0.push_back(outcome);
+        let must_queue = !this.blocked_send.is_idle() || !this.queue.0.is_empty();
+        let Some(sender) = this.sender.as_ref().filter(|_| !must_queue) else {
+            this.queue.0.push_back(outcome);
             return Ok(());
         };
-        // Counted before, because a receiver whose waker panics has got the outcome all the same.
+        // Count it first: it is delivered even if the waker of the receiver panics.
         *this.delivered += 1;
         let Err(error) = sender.try_send(outcome) else {
             return Ok(());
         };
         *this.delivered -= 1;
         let gone = error.is_closed();
-        this.line.0.push_back(error.into_inner());
+        this.queue.0.push_back(error.into_inner());
         if gone { Err(Gone) } else { Ok(()) }
     }
 
     fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget) -> Result<(), Gone> {
         let mut this = self.project();
         loop {
-            poll_parked(this.line, this.delivered, || {
-                this.parked.as_mut().poll(ready, Flag::Room)
+            poll_blocked_send(this.queue, this.delivered, || {
+                this.blocked_send.as_mut().poll(ready, Flag::Room)
             })?;
-            if !this.parked.is_idle() || !budget.has_more() {
+            if !this.blocked_send.is_idle() || !budget.has_more() {
                 return Ok(());
             }
-            let (Some(sender), Some(outcome)) = (this.sender.as_ref(), this.line.0.pop_front())
+            let (Some(sender), Some(outcome)) = (this.sender.as_ref(), this.queue.0.pop_front())
             else {
                 return Ok(());
             };
-            // A new send tries at once, and parks only if there is no room.
-            let send = (this.send)(sender.clone(), outcome);
-            this.parked.as_mut().set(send);
+            // The next turn of the loop polls it. It blocks only if there is no room.
+            let send = (this.make_send)(sender.clone(), outcome);
+            this.blocked_send.as_mut().set(send);
             budget.spend();
         }
     }
 
     fn can_flush(&self) -> bool {
-        self.parked.is_idle() && !self.line.0.is_empty()
+        self.blocked_send.is_idle() && !self.queue.0.is_empty()
     }
 
     fn is_receiver_gone(self: Pin<&mut Self>, ready: &mut Ready) -> bool {
         self.project()
-            .receiver
+            .receivers_gone
             .poll(ready, Flag::Receiver)
             .is_ready()
     }
 
     fn waiting(&self) -> usize {
-        usize::from(!self.parked.is_idle()) + self.line.0.len()
+        usize::from(!self.blocked_send.is_idle()) + self.queue.0.len()
     }
 
     fn finish(self: Pin<&mut Self>, panics: &mut Panics) {
         let mut this = self.project();
-        panics.catch(|| this.receiver.clear());
-        let mut poll_parked = |parked: Pin<&mut Watch<Parked>>, panics: &mut Panics| {
-            panics.catch(|| poll_parked(this.line, this.delivered, || parked.poll_now()));
+        panics.catch(|| this.receivers_gone.clear());
+        let mut poll_blocked = |send: Pin<&mut Watch<Send>>, panics: &mut Panics| {
+            panics.catch(|| poll_blocked_send(this.queue, this.delivered, || send.poll_now()));
         };
-        poll_parked(this.parked.as_mut(), panics);
+        poll_blocked(this.blocked_send.as_mut(), panics);
         if let Some(sender) = this.sender.take() {
-            close(&sender, this.parked.is_idle(), panics);
-            poll_parked(this.parked.as_mut(), panics);
+            close(&sender, this.blocked_send.is_idle(), panics);
+            poll_blocked(this.blocked_send.as_mut(), panics);
             panics.catch(|| drop(sender));
         }
-        panics.catch(|| this.parked.clear());
+        panics.catch(|| this.blocked_send.clear());
     }
 
     fn report(self: Pin<&mut Self>) -> (usize, Vec<Outcome<K, T, E>>) {
         let this = self.project();
-        (*this.delivered, std::mem::take(&mut this.line.0).into())
+        (*this.delivered, std::mem::take(&mut this.queue.0).into())
     }
 }

@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::{Alarm, Fires, List, State, lock, set_timer, start, wake_all};
+use super::{Alarm, List, State, TimerWaker, lock, set_timer, start, wake_all};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// Counts wakes.
 #[derive(Default)]
 pub(in crate::scheduler) struct Wakes(pub(in crate::scheduler) AtomicUsize);
 
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
+        // Relaxed, here and below: the count guards no other memory.
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -28,7 +30,7 @@ impl Wake for Panics {
     }
 }
 
-/// A list of its own, with alarms after so many hours. Returns who counts their wakes.
+/// A list with an alarm after each number of hours. Returns the counters of their wakes.
 fn list(now: Instant, hours: &[u32]) -> (List, Vec<Arc<Wakes>>) {
     let mut list = List {
         wakers: BTreeMap::new(),
@@ -51,7 +53,7 @@ fn counts(all: &[Arc<Wakes>]) -> Vec<usize> {
 }
 
 #[test]
-fn alarms_go_off_at_their_time_and_not_before() {
+fn alarms_fire_at_their_time_and_not_before() {
     let now = Instant::now();
     let (mut list, all) = list(now, &[3, 1, 2, 1]);
     wake_all(list.take_due(now));
@@ -64,7 +66,7 @@ fn alarms_go_off_at_their_time_and_not_before() {
 }
 
 #[test]
-fn timer_is_set_for_the_first_alarm_and_anew_only_for_an_earlier_one() {
+fn timer_is_set_for_the_first_alarm_and_again_only_for_an_earlier_one() {
     let now = Instant::now();
     let (mut list, _) = list(now, &[2]);
     let timer = |list: &mut List| list.next_timer().map(|(_, fires_at, _)| fires_at);
@@ -74,7 +76,7 @@ fn timer_is_set_for_the_first_alarm_and_anew_only_for_an_earlier_one() {
     assert_eq!(timer(&mut list), None);
     list.wakers.insert((now + HOUR, 8), Waker::noop().clone());
     assert_eq!(timer(&mut list), Some(now + HOUR));
-    // The first is taken back: its timer finds nothing, and then there is one for the next.
+    // The first alarm is dropped. Its timer finds nothing, and then there is one for the next alarm.
     list.wakers.remove(&(now + HOUR, 8));
     assert_eq!(timer(&mut list), None);
     assert!(list.take_due(now + HOUR).is_empty());
@@ -83,7 +85,7 @@ fn timer_is_set_for_the_first_alarm_and_anew_only_for_an_earlier_one() {
 }
 
 #[test]
-fn waker_that_panics_keeps_no_other_from_being_woken() {
+fn waker_that_panics_does_not_stop_the_others() {
     let wakes = Arc::<Wakes>::default();
     wake_all(vec![
         Arc::new(Panics).into(),
@@ -94,34 +96,35 @@ fn waker_that_panics_keeps_no_other_from_being_woken() {
     assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
 }
 
-/// The timers of the process are shared by the tests, and so is the list.
+/// Held by the test that uses the list of the process.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Waits until no other test uses the list of the process.
 pub(in crate::scheduler) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What tells an alarm from another of the same time.
+/// The number of an alarm, which differs from that of every other alarm.
 pub(in crate::scheduler) fn number(alarm: &Alarm) -> u64 {
     alarm.key.1
 }
 
-/// Wakes those whose time has come by `now`, as a timer would. Only for who is alone.
+/// Wakes the alarms that are due at `now`, as a timer does. The caller holds the guard of [`alone`].
 pub(in crate::scheduler) fn wake_due(now: Instant) {
     let due = lock().take_due(now);
     wake_all(due);
 }
 
-/// Lets the timer fire that is set.
+/// Fires the current timer.
 fn fire() {
     let number = lock().timer.as_ref().map(|timer| timer.number);
     if let Some(number) = number {
-        Arc::new(Fires { number }).wake();
+        Arc::new(TimerWaker { number }).wake();
     }
 }
 
 #[test]
-fn timer_that_fires_too_early_wakes_nobody_and_is_set_again() {
+fn timer_that_fires_too_early_wakes_nothing_and_is_set_again() {
     let _alone = alone();
     let wakes = Arc::<Wakes>::default();
     let alarm = Alarm::set(Instant::now() + HOUR, wakes.clone().into());
@@ -151,7 +154,7 @@ fn timer_that_fires_while_it_is_started_is_not_lost() {
 }
 
 #[test]
-fn next_timer_is_set_before_anybody_is_woken() {
+fn next_timer_is_set_before_a_waker_is_called() {
     struct Looks(std::sync::mpsc::Sender<bool>);
     impl Wake for Looks {
         fn wake(self: Arc<Self>) {
@@ -176,7 +179,7 @@ fn next_timer_is_set_before_anybody_is_woken() {
 }
 
 #[test]
-fn all_are_woken_if_there_is_no_timer_to_be_had() {
+fn all_alarms_are_woken_if_no_timer_can_be_started() {
     let _alone = alone();
     let wakes = Arc::<Wakes>::default();
     let first = Instant::now() - HOUR / 3600;
@@ -184,13 +187,13 @@ fn all_are_woken_if_there_is_no_timer_to_be_had() {
         let key = (first + HOUR * number, u64::MAX - 1);
         lock().wakers.insert(key, wakes.clone().into());
     }
-    assert!(set_timer(|_, _| panic!("no thread for it")).is_err());
+    assert!(set_timer(|_, _| panic!("no timer thread")).is_err());
     assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
     assert!(lock().timer.is_none());
 }
 
 #[test]
-fn waker_may_set_and_take_back_alarms_when_it_is_woken() {
+fn waker_may_set_and_drop_alarms() {
     let _alone = alone();
     struct Sets(Mutex<Option<Alarm>>, std::sync::mpsc::Sender<()>);
     impl Wake for Sets {
@@ -226,7 +229,7 @@ fn run_that_has_ended_leaves_no_alarm() {
 }
 
 #[test]
-fn alarm_that_is_taken_back_leaves_no_waker() {
+fn alarm_that_is_dropped_leaves_no_waker() {
     let _alone = alone();
     let wakes = Arc::<Wakes>::default();
     let alarm = Alarm::set(Instant::now() + HOUR, wakes.clone().into());
@@ -236,7 +239,7 @@ fn alarm_that_is_taken_back_leaves_no_waker() {
 }
 
 #[test]
-fn timer_stays_for_the_next_alarm_when_one_is_taken_back() {
+fn timer_stays_when_its_alarm_is_dropped() {
     let _alone = alone();
     let before = lock().timer.take();
     drop(before);
@@ -245,7 +248,7 @@ fn timer_stays_for_the_next_alarm_when_one_is_taken_back() {
 }
 
 #[test]
-fn alarm_that_is_due_goes_off() {
+fn alarm_that_is_due_fires() {
     let _alone = alone();
     let (sender, receiver) = std::sync::mpsc::channel();
     struct Sends(std::sync::mpsc::Sender<()>);

@@ -1,4 +1,4 @@
-//! The real run and the model, step by step beside each other.
+//! Compares the real run with the model, step by step.
 
 use std::cell::Cell;
 use std::panic::resume_unwind;
@@ -10,44 +10,55 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::operations::{CameTo, Outcomes, Run, Start, TICK, fetch, process, stream};
-use super::schedule::{Case, From, Setup, Step, Ticks, case};
+use super::operations::{Outcomes, Report, Run, Start, TICK, fetch, process, stream};
+use super::schedule::{Case, Setup, Step, Thread, Ticks, case};
 use super::source::{self, Answer, Handle};
 use super::{End, Model, State};
 use crate::SourceError;
 use crate::scheduler::alarms::tests::{Wakes, alone, wake_due};
 use crate::scheduler::clock;
 
-/// A run that was not polled for this long is late, which the model does not know.
+/// A run that is not polled for this long is late. The model has no late runs.
 const LATE: Ticks = 10;
 
-/// More than a run that is on time polls before it draws the consequences of a deadline.
-const MOST_POLLS_OF_A_GRACE: usize = 3000;
+/// More polls than the grace of a run on time takes.
+const MAX_GRACE_POLLS: usize = 3000;
 
-/// A batch may start so many sources in one poll.
-const MOST_IN_ONE_POLL_OF_A_BATCH: usize = 60;
+/// A batch can start this many sources in one poll.
+const MAX_BATCH_SOURCES: usize = 60;
 
+/// The real run and the model.
 struct Comparison {
+    /// The model.
     model: Model,
+    /// The real run.
     run: Run,
+    /// The channel that the run sends into.
     outcomes: Outcomes,
-    received: CameTo,
+    /// What was received from it.
+    received: Report,
+    /// The task that polls the run. It counts its wakes.
     task: Arc<Wakes>,
+    /// Control the sources.
     handles: Vec<Handle>,
+    /// Controls the signal of `cancel_on`.
     cancel: Handle,
+    /// Controls the signal of `expire_on`.
     expire: Handle,
+    /// The time at tick 0.
     began: Instant,
     /// When the run was last polled.
     polled_at: Ticks,
+    /// Whether the run has resolved.
     is_over: bool,
 }
 
 impl Comparison {
     fn new(setup: &Setup, start: Start) -> Self {
         let (handles, sources) = source::sources(setup.sources.len());
-        for (handle, &restless) in handles.iter().zip(&setup.sources) {
+        for (handle, &self_wakes) in handles.iter().zip(&setup.sources) {
             handle.keep_waker();
-            let left = Cell::new(restless);
+            let left = Cell::new(self_wakes);
             handle.on_poll(move |waker| {
                 if left.get() > 0 {
                     left.set(left.get() - 1);
@@ -61,12 +72,12 @@ impl Comparison {
             model: Model::new(setup.clone()),
             run,
             outcomes,
-            received: CameTo::default(),
+            received: Report::default(),
             task: Arc::default(),
             handles,
             cancel,
             expire,
-            // A time that never comes, so that no timer fires but when the schedule says so.
+            // Far in the future, so that real timers do not fire.
             began: Instant::now() + Duration::from_secs(1_000_000),
             polled_at: 0,
             is_over: false,
@@ -77,15 +88,15 @@ impl Comparison {
         let count = self.handles.len();
         match step {
             Step::Answer(source, ..) | Step::Wake(source, _) if source >= count => {}
-            Step::Answer(source, succeeds, from) => {
+            Step::Answer(source, succeeds, thread) => {
                 self.model.answer(source, succeeds);
                 let handle = self.handles[source].clone();
-                here_or_there(from, move || handle.answer(answer(source, succeeds)));
+                run_on(thread, move || handle.answer(answer(source, succeeds)));
             }
-            Step::Wake(source, from) => {
+            Step::Wake(source, thread) => {
                 self.model.wake(source);
                 let handle = self.handles[source].clone();
-                here_or_there(from, move || handle.wake());
+                run_on(thread, move || handle.wake());
             }
             Step::Wait(ticks) => {
                 if self.model.now + ticks - self.polled_at >= LATE {
@@ -105,7 +116,7 @@ impl Comparison {
             Step::Poll => self.poll(),
             Step::Move => {
                 self.task = Arc::default();
-                elsewhere(|| self.poll());
+                on_other_thread(|| self.poll());
             }
             Step::Settle => self.settle(),
             Step::Receive => self.receive(),
@@ -124,25 +135,26 @@ impl Comparison {
         self.polled_at = self.model.now;
         self.model.poll();
         let mut poll = self.poll_run();
-        if self.model.came_to_deadline {
-            // There is a grace, in which nothing happens from outside.
-            for _ in 0..MOST_POLLS_OF_A_GRACE {
+        if self.model.reached_deadline {
+            // The real run may have a grace, in which it wakes itself.
+            for _ in 0..MAX_GRACE_POLLS {
                 if poll.is_pending() && self.is_woken() {
                     poll = self.poll_run();
                 }
             }
-            while self.model.end.is_none() && self.model.work().is_some() {
+            while self.model.end.is_none() && self.model.pending_work().is_some() {
                 self.model.poll();
             }
         }
         match poll {
             Poll::Ready(outcome) => self.check_outcome(outcome),
-            Poll::Pending => assert_eq!(self.model.end, None, "it goes on"),
+            Poll::Pending => assert_eq!(self.model.end, None, "the real run is pending"),
         }
         self.check_polls();
     }
 
-    fn poll_run(&mut self) -> Poll<(End, CameTo)> {
+    fn poll_run(&mut self) -> Poll<(End, Report)> {
+        // SeqCst, here and below: any ordering is enough, because waking threads are joined.
         self.task.0.store(0, Ordering::SeqCst);
         let waker = Waker::from(self.task.clone());
         self.run.as_mut().poll(&mut Context::from_waker(&waker))
@@ -170,12 +182,12 @@ impl Comparison {
                 return;
             }
             if self.model.is_polled && !self.is_woken() {
-                assert_eq!(self.model.work(), None, "and nobody has woken the run");
+                assert_eq!(self.model.pending_work(), None, "the run was not woken");
                 return;
             }
             self.poll();
         }
-        panic!("the run never comes to rest");
+        panic!("the run wakes itself again and again");
     }
 
     fn check_polls(&self) {
@@ -183,34 +195,34 @@ impl Comparison {
             let (polls, real) = (source.polls, handle.polls());
             assert!(
                 real == polls
-                    || real > polls && (self.model.is_stale() || self.model.had_grace(id)),
-                "source {id}: {real} polls for {polls}"
+                    || real > polls && (self.model.has_stale_wake() || self.model.had_grace(id)),
+                "source {id}: {real} polls instead of {polls}"
             );
-            let is_gone = self.is_over || source.is_gone();
+            let is_gone = self.is_over || source.is_finished();
             assert_eq!(handle.is_alive(), !is_gone, "source {id}");
         }
     }
 
-    fn check_outcome(&mut self, (end, undelivered): (End, CameTo)) {
+    fn check_outcome(&mut self, (end, undelivered): (End, Report)) {
         assert_eq!(Some(end), self.model.end);
-        let answered = |came_to: &CameTo| came_to.results.len() + came_to.errors.len();
-        assert_eq!(answered(&undelivered), self.model.in_line, "in line");
+        let outcomes = undelivered.results.len() + undelivered.errors.len();
+        assert_eq!(outcomes, self.model.queued, "undelivered outcomes");
         assert_eq!(self.outcomes.len(), self.model.in_channel, "in the channel");
-        let mut came_to = undelivered;
-        came_to.results.append(&mut self.received.results);
-        came_to.errors.append(&mut self.received.errors);
+        let mut report = undelivered;
+        report.results.append(&mut self.received.results);
+        report.errors.append(&mut self.received.errors);
         while let Ok(outcome) = self.outcomes.try_recv() {
-            came_to.record(outcome);
+            report.record(outcome);
         }
-        came_to.results.sort_unstable();
-        came_to.errors.sort_unstable_by_key(|&(id, _)| id);
-        came_to.unfinished.sort_unstable();
-        assert_eq!(came_to, self.expected());
+        report.results.sort_unstable();
+        report.errors.sort_unstable_by_key(|&(id, _)| id);
+        report.unfinished.sort_unstable();
+        assert_eq!(report, self.expected());
         self.is_over = true;
     }
 
-    fn expected(&self) -> CameTo {
-        let mut expected = CameTo::default();
+    fn expected(&self) -> Report {
+        let mut expected = Report::default();
         for (id, source) in self.model.sources.iter().enumerate() {
             match source.state {
                 State::Succeeded => expected.results.push((id, answer(id, true).unwrap())),
@@ -222,7 +234,7 @@ impl Comparison {
         expected
     }
 
-    /// Lets everything happen that must come.
+    /// Lets all deadlines pass, answers all sources, receives all outcomes, and drops the run.
     fn finish(mut self) {
         self.settle();
         let times = [self.model.setup.timeout, self.model.setup.source_timeout];
@@ -233,14 +245,14 @@ impl Comparison {
             }
         }
         for id in 0..self.handles.len() {
-            self.step(Step::Answer(id, id % 2 == 0, From::Here));
+            self.step(Step::Answer(id, id % 2 == 0, Thread::This));
             self.settle();
         }
         while !self.is_over && self.model.in_channel > 0 {
             self.step(Step::Receive);
             self.settle();
         }
-        assert!(self.is_over, "it waits for what never comes");
+        assert!(self.is_over, "the run never ends");
         drop(self.run);
         for handle in &self.handles {
             handle.wake();
@@ -261,30 +273,33 @@ fn answer(id: usize, succeeds: bool) -> Answer {
     }
 }
 
-fn here_or_there(from: From, action: impl FnOnce() + Send) {
-    match from {
-        From::Here => action(),
-        From::AnotherThread => elsewhere(action),
+fn run_on(thread: Thread, action: impl FnOnce() + Send) {
+    match thread {
+        Thread::This => action(),
+        Thread::Other => on_other_thread(action),
     }
 }
 
-fn elsewhere(action: impl FnOnce() + Send) {
+fn on_other_thread(action: impl FnOnce() + Send) {
     let joined = thread::scope(|scope| scope.spawn(action).join());
     joined.unwrap_or_else(|payload| resume_unwind(payload));
 }
 
-/// For operations without a channel, in which every outcome has room at once.
+/// The case for an operation without a channel.
 fn without_receiver(case: Case) -> Case {
     let is_other = |step: &Step| !matches!(step, Step::Receive);
-    let room = usize::MAX;
+    let capacity = usize::MAX;
     Case {
-        setup: Setup { room, ..case.setup },
+        setup: Setup {
+            capacity,
+            ..case.setup
+        },
         steps: case.steps.into_iter().filter(is_other).collect(),
     }
 }
 
-/// Lets no two deadlines pass between two polls: a batch does not know which of its own and its
-/// sources' came first.
+/// Adds a poll after each tick. If the deadlines of a batch and of its sources pass between two polls,
+/// the batch does not know which was first.
 fn polled_at_each_tick(steps: &[Step]) -> Vec<Step> {
     let each = |&step: &Step| match step {
         Step::Wait(ticks) => [Step::Wait(1), Step::Settle].repeat(ticks as usize),
@@ -302,7 +317,7 @@ fn compare(case: &Case, start: Start) {
     comparison.finish();
 }
 
-/// `PROPTEST_CASES` makes them more.
+/// At least 2,000 cases for each operation. `PROPTEST_CASES` sets more.
 fn config() -> ProptestConfig {
     let config = ProptestConfig::default();
     ProptestConfig {
@@ -316,20 +331,20 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn fetches_go_as_the_model_does(case in case()) {
+    fn fetch_and_aggregate_matches_the_model(case in case()) {
         compare(&without_receiver(case), fetch);
     }
 
     #[test]
-    fn batches_go_as_the_model_does(case in case()) {
+    fn process_batch_matches_the_model(case in case()) {
         let steps = polled_at_each_tick(&case.steps);
         let mut setup = case.setup;
-        setup.sources.truncate(MOST_IN_ONE_POLL_OF_A_BATCH);
+        setup.sources.truncate(MAX_BATCH_SOURCES);
         compare(&without_receiver(Case { setup, steps }), process);
     }
 
     #[test]
-    fn streams_go_as_the_model_does(case in case()) {
+    fn stream_results_matches_the_model(case in case()) {
         compare(&case, stream);
     }
 }

@@ -1,4 +1,4 @@
-//! The three operations, as runs that the model can be compared with.
+//! The three operations, in the form in which the model is compared with them.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,17 +10,19 @@ use super::schedule::{Setup, Ticks};
 use super::source::Source;
 use crate::{Aggregate, Interrupted, Outcome, fetch_and_aggregate, process_batch, stream_results};
 
-/// What a tick is on the clock of the run.
+/// The length of a tick on the clock of the run.
 pub(super) const TICK: Duration = Duration::from_micros(100);
 
-pub(super) type CameTo = Aggregate<usize, u32, &'static str>;
+/// Outcomes and unfinished sources.
+pub(super) type Report = Aggregate<usize, u32, &'static str>;
+
+/// The channel that outcomes are sent into.
 pub(super) type Outcomes = Receiver<Outcome<usize, u32, &'static str>>;
 
-/// The real run, of whichever operation. It comes to what it has not put into the channel.
-pub(super) type Run = Pin<Box<dyn Future<Output = (End, CameTo)> + Send>>;
+/// A real run. It resolves to how it ended, and to what it did not send into the channel.
+pub(super) type Run = Pin<Box<dyn Future<Output = (End, Report)> + Send>>;
 
-/// Starts an operation on sources, with a signal that cancels it and one that ends its time. Outcomes
-/// come by the channel.
+/// Makes an operation on sources, with the signals of `cancel_on` and `expire_on`.
 pub(super) type Start = fn(&Setup, Vec<(usize, Source)>, [Source; 2]) -> (Run, Outcomes);
 
 fn time(ticks: Option<Ticks>) -> Duration {
@@ -47,7 +49,7 @@ pub(super) fn fetch(
     deliver(async { end_of(run.await) })
 }
 
-/// A batch that is the only one.
+/// `process_batch` with one batch.
 pub(super) fn process(
     setup: &Setup,
     sources: Vec<(usize, Source)>,
@@ -65,20 +67,22 @@ pub(super) fn process(
     })
 }
 
-/// Puts all outcomes into the channel at the end.
-fn deliver(run: impl Future<Output = (End, CameTo)> + Send + 'static) -> (Run, Outcomes) {
+/// Sends all outcomes into a channel when the run has ended.
+fn deliver(run: impl Future<Output = (End, Report)> + Send + 'static) -> (Run, Outcomes) {
     let (sender, receiver) = async_channel::unbounded();
     let run = async move {
-        let (end, came_to) = run.await;
-        let results = came_to.results.into_iter();
-        let errors = came_to.errors.into_iter();
+        let (end, report) = run.await;
+        let results = report.results.into_iter();
+        let errors = report.errors.into_iter();
         let outcomes = results.map(|(id, value)| (id, Ok(value)));
         for outcome in outcomes.chain(errors.map(|(id, error)| (id, Err(error)))) {
-            sender.try_send(outcome).expect("room without bounds");
+            sender
+                .try_send(outcome)
+                .expect("an unbounded channel has room");
         }
-        let unfinished = CameTo {
-            unfinished: came_to.unfinished,
-            ..CameTo::default()
+        let unfinished = Report {
+            unfinished: report.unfinished,
+            ..Report::default()
         };
         (end, unfinished)
     };
@@ -90,9 +94,9 @@ pub(super) fn stream(
     sources: Vec<(usize, Source)>,
     [cancel, expire]: [Source; 2],
 ) -> (Run, Outcomes) {
-    let (sender, receiver) = match setup.room {
+    let (sender, receiver) = match setup.capacity {
         usize::MAX => async_channel::unbounded(),
-        room => async_channel::bounded(room),
+        capacity => async_channel::bounded(capacity),
     };
     let run = stream_results(sources, sender)
         .timeout(time(setup.timeout))
@@ -102,15 +106,15 @@ pub(super) fn stream(
         .expire_on(expire);
     let undelivered = async {
         let (end, streamed) = end_of(run.await);
-        let mut came_to = CameTo {
+        let mut report = Report {
             unfinished: streamed.unfinished,
-            ..CameTo::default()
+            ..Report::default()
         };
         streamed
             .undelivered
             .into_iter()
-            .for_each(|outcome| came_to.record(outcome));
-        (end, came_to)
+            .for_each(|outcome| report.record(outcome));
+        (end, report)
     };
     (Box::pin(undelivered), receiver)
 }

@@ -1,9 +1,9 @@
-//! What happens to a run, chosen at random.
+//! Random setups of a run, and random schedules of events.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Time on the clock that the test owns, in tenths of a millisecond.
+/// Time on the clock of the test, in tenths of a millisecond.
 pub(super) type Ticks = u32;
 
 /// How a run is set up.
@@ -11,44 +11,52 @@ pub(super) type Ticks = u32;
 pub(super) struct Setup {
     /// For each source, in how many polls it wakes itself.
     pub(super) sources: Vec<u8>,
+    /// The concurrency limit.
     pub(super) limit: usize,
+    /// The timeout of the run.
     pub(super) timeout: Option<Ticks>,
+    /// The timeout of each source.
     pub(super) source_timeout: Option<Ticks>,
-    /// How many outcomes the channel of a stream has room for.
-    pub(super) room: usize,
+    /// The capacity of the channel of a stream.
+    pub(super) capacity: usize,
 }
 
-/// One thing that happens. Sources are named by any number, modulo how many there are.
+/// One event. A step that names a source that does not exist does nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step {
-    /// The source has its answer, and is woken for it.
-    Answer(usize, bool, From),
-    /// The source is woken for nothing. It may be gone.
-    Wake(usize, From),
-    /// So many ticks go by.
+    /// A source gets its answer, and is woken.
+    Answer(usize, bool, Thread),
+    /// A source is woken spuriously. It may be finished.
+    Wake(usize, Thread),
+    /// Time passes.
     Wait(Ticks),
+    /// The signal of `cancel_on` completes.
     Cancel,
+    /// The signal of `expire_on` completes.
     Expire,
-    /// One poll, whether the run was woken or not.
+    /// The run is polled once, woken or not.
     Poll,
-    /// The run goes to another task on another thread, which polls it.
+    /// Another task on another thread polls the run.
     Move,
-    /// Polls for as long as the run is woken.
+    /// The run is polled as long as it is woken.
     Settle,
     /// The receiver takes an outcome, if there is one.
     Receive,
 }
 
-/// Where a wake comes from.
+/// The thread that wakes a source.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum From {
-    Here,
-    AnotherThread,
+pub(super) enum Thread {
+    This,
+    Other,
 }
 
+/// A setup and a schedule.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
+    /// How the run is set up.
     pub(super) setup: Setup,
+    /// What happens to it.
     pub(super) steps: Vec<Step>,
 }
 
@@ -57,19 +65,19 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
-    let restless = prop_oneof![4 => Just(0), 1 => 1..4_u8];
-    // Beyond 32 the slots are in the tree, and beyond 96 in its second segment.
+    let self_wakes = prop_oneof![4 => Just(0), 1 => 1..4_u8];
+    // Slots from 32 have their bits in the first segment, and slots from 96 in the second one.
     let count = prop_oneof![12 => 0..6_usize, 2 => 30..40_usize, 1 => 90..110_usize];
-    let sources = count.prop_flat_map(move |count| vec(restless.clone(), count));
+    let sources = count.prop_flat_map(move |count| vec(self_wakes.clone(), count));
     let limit = prop_oneof![2 => Just(usize::MAX), 4 => 1..4_usize, 1 => 30..36_usize];
-    let room = prop_oneof![1 => Just(usize::MAX), 3 => 1..4_usize];
-    (sources, limit, time(), time(), room).prop_map(
-        |(sources, limit, timeout, source_timeout, room)| Setup {
+    let capacity = prop_oneof![1 => Just(usize::MAX), 3 => 1..4_usize];
+    (sources, limit, time(), time(), capacity).prop_map(
+        |(sources, limit, timeout, source_timeout, capacity)| Setup {
             sources,
             limit,
             timeout,
             source_timeout,
-            room,
+            capacity,
         },
     )
 }
@@ -80,11 +88,11 @@ fn time() -> impl Strategy<Value = Option<Ticks>> {
 
 fn step() -> impl Strategy<Value = Step> {
     let source = || prop_oneof![4 => 0..6_usize, 1 => 0..110_usize];
-    let from = || prop_oneof![6 => Just(From::Here), 1 => Just(From::AnotherThread)];
-    let answer = (source(), any::<bool>(), from());
+    let thread = || prop_oneof![6 => Just(Thread::This), 1 => Just(Thread::Other)];
+    let answer = (source(), any::<bool>(), thread());
     prop_oneof![
-        12 => answer.prop_map(|(source, succeeds, from)| Step::Answer(source, succeeds, from)),
-        6 => (source(), from()).prop_map(|(source, from)| Step::Wake(source, from)),
+        12 => answer.prop_map(|(source, succeeds, thread)| Step::Answer(source, succeeds, thread)),
+        6 => (source(), thread()).prop_map(|(source, thread)| Step::Wake(source, thread)),
         6 => (1..4_u32).prop_map(Step::Wait),
         8 => Just(Step::Settle),
         4 => Just(Step::Receive),

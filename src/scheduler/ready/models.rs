@@ -1,9 +1,8 @@
-//! The tree under loom, which tries every order in which threads can do what they do, up to a number
-//! of preemptions. A wake that is lost leaves the poller waiting for ever, which loom reports.
+//! The tree under loom, which tries every interleaving of the threads up to a number of preemptions.
+//! If a wake is lost, the poller waits forever, which loom reports.
 //!
-//! A wake must also publish what the waking thread has written before: each waker comes with a value
-//! that is written and read without any ordering of its own, and the poller that sees the slot must see
-//! the value.
+//! A wake must also publish what its thread has written before. So each source has a value that is
+//! written before the wake, and read after it, both Relaxed.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use loom::thread;
 
 use super::{Next, Ready};
 
-/// The first slot beyond the root word, and one under another word.
+/// The first slot of each of the first two segments.
 const IN_SEGMENTS: [usize; 2] = [32, 96];
 
 /// A task that waits until it is woken.
@@ -28,7 +27,7 @@ impl Wake for Task {
     }
 }
 
-/// Tries every order of the model with up to three preemptions, and prints how many there were.
+/// Tries every interleaving of the model with up to three preemptions, and prints how many there were.
 #[track_caller]
 fn check(model: impl Fn() + Sync + Send + 'static) {
     check_up_to(3, model);
@@ -38,15 +37,16 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 fn check_up_to(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    let orders = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&orders);
+    let interleavings = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&interleavings);
     builder.check(move || {
+        // Relaxed: loom runs the threads of a model on one thread.
         counted.fetch_add(1, Ordering::Relaxed);
         model();
     });
     println!(
-        "{} orders tried at {}",
-        orders.load(Ordering::Relaxed),
+        "{} interleavings tried at {}",
+        interleavings.load(Ordering::Relaxed),
         Location::caller()
     );
 }
@@ -55,16 +55,19 @@ fn task() -> Arc<Task> {
     Arc::new(Task(Notify::new()))
 }
 
-/// The waker of a slot, and a value that is written before it is woken.
+/// A source that waits to be woken.
 #[derive(Clone)]
 struct Source {
+    /// Its slot.
     slot: usize,
+    /// The waker that it was polled with.
     waker: Waker,
+    /// 1 after it was woken.
     value: Arc<Value>,
 }
 
 impl Source {
-    /// What a source does that waits: it keeps the waker it is polled with.
+    /// A source that was polled and has kept the waker.
     fn new(ready: &mut Ready, slot: usize) -> Self {
         ready.cover(slot);
         let waker = ready.lend(slot).clone();
@@ -81,23 +84,24 @@ impl Source {
     }
 
     fn wake(self) {
+        // Relaxed: the wake must publish the value.
         self.value.store(1, Ordering::Relaxed);
         self.waker.wake();
     }
 
-    /// What the source does when it is polled because it was woken.
+    /// Polls the source because it was woken.
     fn poll(&self) {
+        // Relaxed: the poller must have acquired what was written before the wake.
         assert_eq!(self.value.load(Ordering::Relaxed), 1, "slot {}", self.slot);
     }
 }
 
-/// Polls the tree as a run does until all these sources were woken. No other may be, but one of these
-/// may be twice.
+/// Polls the tree as a run does until all `sources` were woken. No other slot may be woken.
 fn poll_until(ready: &mut Ready, task: &Arc<Task>, sources: &[Source]) {
     poll_all(ready, task, sources, sources.to_vec());
 }
 
-/// The same, where some may have been woken before, and others are left.
+/// The same, if only the sources in `left` have not been polled yet. The others may be woken again.
 fn poll_all(ready: &mut Ready, task: &Arc<Task>, sources: &[Source], mut left: Vec<Source>) {
     let waker = Waker::from(Arc::clone(task));
     loop {
@@ -122,7 +126,9 @@ fn poll_all(ready: &mut Ready, task: &Arc<Task>, sources: &[Source], mut left: V
 #[track_caller]
 fn poll(sources: &[Source], slot: usize) {
     let source = sources.iter().find(|source| source.slot == slot);
-    source.expect("a source that may be woken").poll();
+    source
+        .expect("only slots of these sources are woken")
+        .poll();
 }
 
 fn in_threads(sources: &[Source]) -> Vec<thread::JoinHandle<()>> {
@@ -139,8 +145,8 @@ fn join(threads: Vec<thread::JoinHandle<()>>) {
         .for_each(|thread| thread.join().unwrap());
 }
 
-/// Slots are woken by threads of their own, each once, while the tree is polled. Three threads have
-/// so many orders that one preemption has to do.
+/// A thread for each slot wakes it once, while the tree is polled. Three threads have so many
+/// interleavings that only one preemption is allowed.
 #[track_caller]
 fn every_wake_is_seen(slots: &'static [usize]) {
     let preemptions = if slots.len() > 2 { 1 } else { 3 };
@@ -223,8 +229,8 @@ fn wakes_reach_the_task_that_polled_last() {
     });
 }
 
-/// While the task waits, the first slot to be woken is named by its number, and the second makes
-/// bits of both.
+/// The first wake of a waiting task stores the number of its slot. The second replaces the number by
+/// bits.
 #[test]
 fn wakes_of_a_waiting_task_are_seen() {
     for slots in [[32, 33], [32, 96], [0, 32]] {
@@ -242,8 +248,8 @@ fn wakes_of_a_waiting_task_are_seen() {
     }
 }
 
-/// A late run rests although a source has woken itself: the next wake comes all the same, be it of
-/// the same word or of another.
+/// A late run rests although a source has woken itself. The next wake must wake the task, whether it
+/// is in the same word or in another.
 #[test]
 fn wakes_of_a_task_that_rests_are_seen() {
     for slots in [[0, 1], [32, 0], [0, 32], [32, 96]] {
@@ -262,7 +268,7 @@ fn wakes_of_a_task_that_rests_are_seen() {
     }
 }
 
-/// A source whose time is up is polled once more if it was woken, ahead of the sweep.
+/// A source that is late is polled one last time if it was woken, ahead of the sweep.
 #[test]
 fn wakes_of_late_sources_are_seen() {
     for slots in [[0, 1], [32, 33], [32, 96]] {
@@ -307,14 +313,14 @@ fn tree_that_is_dropped_meanwhile_lets_go_of_its_task() {
 fn waker_that_was_lent_wakes_the_slot_it_was_lent_to() {
     check(|| {
         let mut ready = Ready::new();
-        // The source of slot 1 hands its waker to a thread, and answers.
+        // The source in slot 1 gives a clone of its waker to a thread, and is ready.
         let source = Source::with(1, ready.lend(1).clone());
         let threads = in_threads(&[source.clone()]);
         let Source { slot, waker, value } = source;
         drop(waker);
         let waker = Waker::noop().clone();
         let source = Source { slot, waker, value };
-        // The waker may be free by now, and may be not.
+        // The thread may have dropped its clone, or not yet.
         let _ = ready.lend(2);
         let task = task();
         poll_until(&mut ready, &task, &[source]);

@@ -2,14 +2,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use super::tree::{DIRECT, MOST_SEGMENTS, SINGLE, Segment, place, segment_start};
+use super::tree::{DIRECT, MOST_SEGMENTS, SINGLE, Segment, locate, segment_start};
 use super::{Flag, MOST_SLOTS, Next, Ready, Shuffled};
 
+/// Counts wakes.
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
+        // Relaxed, here and below: the tests have one thread.
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -20,14 +22,14 @@ impl Wakes {
     }
 }
 
-/// A tree with a waker for each of `slots` slots, and the task that polls it.
+/// A tree, the wakers of its first `slots` slots, and the task that polls it.
 fn tree(slots: usize) -> (Ready, Vec<Waker>, Arc<Wakes>) {
     let mut ready = Ready::new();
     let wakers = (0..slots).map(|slot| waker(&mut ready, slot)).collect();
     (ready, wakers, Arc::default())
 }
 
-/// A waker that the source in a slot has kept.
+/// The waker of a slot, kept by its source.
 fn waker(ready: &mut Ready, slot: usize) -> Waker {
     ready.cover(slot);
     let kept = ready.lend(slot).clone();
@@ -35,7 +37,7 @@ fn waker(ready: &mut Ready, slot: usize) -> Waker {
     kept
 }
 
-/// Closes a poll as a run does.
+/// Ends a poll as a run does.
 fn end_poll(ready: &mut Ready, waker: &Waker) {
     let next = match ready.has_work() {
         true => Next::Again,
@@ -54,9 +56,9 @@ fn segments_follow_each_other_without_gap_or_overlap() {
     let mut start = DIRECT;
     for number in 0..MOST_SEGMENTS {
         assert_eq!(segment_start(number), start);
-        assert_eq!(place(start), (number, 0));
+        assert_eq!(locate(start), (number, 0));
         let len = 64 << number;
-        assert_eq!(place(start + len - 1), (number, len - 1));
+        assert_eq!(locate(start + len - 1), (number, len - 1));
         start += len;
     }
     assert_eq!(start, MOST_SLOTS);
@@ -127,7 +129,7 @@ fn wake_during_a_poll_wakes_the_task_once_when_the_poll_ends() {
 }
 
 #[test]
-fn sweep_names_a_slot_once_even_if_it_is_woken_again_meanwhile() {
+fn sweep_returns_a_slot_once_even_if_it_is_woken_again_meanwhile() {
     let (mut ready, wakers, _) = tree(130);
     ready.begin_poll();
     for waker in &wakers {
@@ -222,7 +224,7 @@ fn flags_are_apart_from_slots_and_from_each_other() {
 }
 
 #[test]
-fn closed_or_dropped_tree_wakes_nobody_and_holds_no_task() {
+fn dropped_tree_wakes_no_task_and_holds_none() {
     let (mut ready, wakers, task) = tree(1);
     ready.begin_poll();
     end_poll(&mut ready, &task.clone().into());
@@ -258,7 +260,7 @@ fn task_waker_that_panics_leaves_the_tree_intact() {
 }
 
 #[test]
-fn one_slot_woken_while_the_task_waits_is_named_in_the_root_word() {
+fn only_slot_woken_while_the_task_waits_is_a_number_in_the_root_word() {
     for slot in [0, 31, 32, 5000] {
         let (mut ready, wakers, task) = tree(5001);
         wakers[slot].wake_by_ref();
@@ -266,12 +268,12 @@ fn one_slot_woken_while_the_task_waits_is_named_in_the_root_word() {
         ready.begin_poll();
         end_poll(&mut ready, &task.clone().into());
         wakers[slot].wake_by_ref();
-        let named = if slot < DIRECT {
+        let root = if slot < DIRECT {
             1 << slot
         } else {
             SINGLE | slot as u64
         };
-        assert_eq!(ready.tree.root.load(Ordering::Relaxed), named);
+        assert_eq!(ready.tree.root.load(Ordering::Relaxed), root);
     }
 }
 
@@ -317,13 +319,13 @@ fn slots_woken_while_the_task_waits_are_found_whether_one_or_more() {
 fn shuffled_word_has_its_bits_in_another_order() {
     for width in [32, 64] {
         for x in 0..2 * width {
-            let places = [0, 1, 5, 17, 30, width as usize - 1];
-            let bits = places.iter().fold(0, |bits, place| bits | 1 << place);
+            let positions = [0, 1, 5, 17, 30, width as usize - 1];
+            let bits = positions.iter().fold(0, |bits, at| bits | 1 << at);
             let mut shuffled = Shuffled::new(bits, x, width);
             let order =
                 std::iter::from_fn(|| (!shuffled.is_empty()).then(|| shuffled.take_first()));
-            let mut expected = places.to_vec();
-            expected.sort_by_key(|place| *place as u32 ^ (x % width));
+            let mut expected = positions.to_vec();
+            expected.sort_by_key(|position| *position as u32 ^ (x % width));
             expected.dedup();
             assert_eq!(order.collect::<Vec<_>>(), expected);
 

@@ -1,4 +1,4 @@
-//! The bits that wakers set: one per slot, and the words of bits that lead to them.
+//! The tree of bits that wakers share. It is apart from the sweep, because any thread may use it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -7,51 +7,53 @@ use super::Flag;
 use crate::scheduler::sync::AtomicU64;
 use crate::scheduler::task::Task;
 
-/// Slots under one word, and words under one word.
+/// The number of slots or words below one word.
 pub(super) const FANOUT: usize = u64::BITS as usize;
-/// Slots whose bits are in the root word itself.
+/// The number of slots that have their bits in the root word.
 pub(super) const DIRECT: usize = 32;
-/// Segments, each under one bit of the root word above those.
+/// The number of segments that have a bit in the root word.
 pub(super) const MOST_SEGMENTS: usize = 22;
-/// As many slots as there can be bits for.
+/// The number of slots that the tree can have bits for.
 pub(in crate::scheduler) const MOST_SLOTS: usize = segment_start(MOST_SEGMENTS);
-/// The bits of those slots in the root word.
+/// The bits of slots in the root word.
 pub(super) const DIRECT_SLOTS: u64 = (1 << DIRECT) - 1;
-/// The bits of the segments.
+/// The bits of segments in the root word.
 pub(super) const SEGMENTS: u64 = ((1 << MOST_SEGMENTS) - 1) << DIRECT;
-/// In place of bits of slots and segments, the root word has the number of the one slot that was
-/// woken. Above this bit are the flags.
+/// Set if the bits of slots are the number of the only woken slot instead. The bits of flags, which
+/// are above this one, remain flags.
 pub(super) const SINGLE: u64 = 1 << (DIRECT + MOST_SEGMENTS);
-/// The bits of the flags.
+/// The bits of flags in the root word.
 pub(super) const FLAGS: u64 = !(DIRECT_SLOTS | SEGMENTS | SINGLE | AWAKE);
-/// Keeps the root word from being empty while nobody waits for it.
+/// Set while the task is awake, so that no waker finds the root word empty and wakes the task.
 pub(super) const AWAKE: u64 = 1 << 63;
 
 const _: () = assert!(Flag::Cancel as usize == DIRECT + MOST_SEGMENTS + 1);
 
-/// What all wakers of a run share.
+/// The bits of all slots and flags, and the task to wake.
 #[derive(Debug)]
 pub(super) struct Tree {
+    /// Bits of slots, segments and flags. Empty only while the task waits.
     pub(super) root: AtomicU64,
+    /// The task that the first bit in an empty root word wakes.
     pub(super) task: Task,
-    /// Made when there are more slots than the root word has bits for.
+    /// Allocated when a slot has no bit in the root word.
     segments: OnceLock<Box<[OnceLock<Segment>; MOST_SEGMENTS]>>,
 }
 
-/// 64 slots, or twice as many as the segment before.
+/// The bits of 64 slots, or of twice as many as the segment before.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Level after level from the top, so that the words below word `w` are `64 w + 1` to
-    /// `64 w + 64`. Only the last level, of the leaves, may be shorter than it could be.
+    /// The words of all levels, from the top word to the leaves. The words below word `w` are
+    /// `64 w + 1` to `64 w + 64`. Only the level of the leaves may be incomplete.
     pub(super) words: Box<[AtomicU64]>,
-    /// Where the last level begins.
+    /// The index of the first leaf.
     leaves: usize,
-    /// The first slot.
+    /// The first slot of the segment.
     start: usize,
 }
 
 impl Tree {
-    /// A tree whose task is awake.
+    /// A tree without segments, whose task is awake.
     pub(super) fn new() -> Self {
         Self {
             root: AtomicU64::new(AWAKE),
@@ -62,10 +64,14 @@ impl Tree {
 
     /// Wakes a slot.
     pub(super) fn wake(&self, slot: usize) {
-        // The first slot that is woken while the task waits needs no bits: the root word can name
-        // it, and usually nobody else is woken before the task looks.
+        // Usually only one slot is woken while the task waits. The root word holds its number, so it
+        // needs no bits.
+        // Relaxed: the compare-exchange decides.
         if slot >= DIRECT && self.root.load(Ordering::Relaxed) == 0 {
             let single = SINGLE | slot as u64;
+            // Acquire: pairs with the Release in `Ready::wait`, so that the registered task is seen.
+            // Release: pairs with the Acquire in `Ready::take_woken`, so that what was written before
+            // the wake is seen.
             let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
             if self
                 .root
@@ -82,51 +88,55 @@ impl Tree {
 
     /// Raises a flag.
     pub(super) fn raise(&self, flag: Flag) {
+        // Acquire and Release: as in `wake`.
         if self.root.fetch_or(flag.bit(), Ordering::AcqRel) == 0 {
             self.task.wake();
         }
     }
 
-    /// Sets the bit of a slot below the root word. Returns the bit that is to be set there, unless
-    /// whoever was before sets it.
+    /// Sets the bit of a slot below the root word. Returns the root bit that the caller must set, or
+    /// `None` if an earlier waker sets it.
     pub(super) fn mark(&self, slot: usize) -> Option<u64> {
         if slot < DIRECT {
             return Some(1 << slot);
         }
-        let (number, offset) = place(slot);
+        let (number, offset) = locate(slot);
         let is_first = self.segment(number)?.wake(offset);
         is_first.then_some(1 << (DIRECT + number))
     }
 
-    /// Sets bits of the root word, and wakes the task if it waits for one.
+    /// Sets bits of the root word, and wakes the task if it waits.
     fn set_root(&self, mut bits: u64) {
+        // Relaxed: the compare-exchange decides.
         let mut root = self.root.load(Ordering::Relaxed);
         loop {
             let mut others = root;
             if root & SINGLE != 0 {
-                // Its number makes room for its bit, and for ours.
-                bits |= self.mark(single(root)).unwrap_or(0);
+                // Replace the number of the slot by its bit.
+                bits |= self.mark(single_slot(root)).unwrap_or(0);
                 others &= !SINGLE & !DIRECT_SLOTS;
             }
+            // Acquire and Release: as in `wake`.
             let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
             let set = self
                 .root
                 .compare_exchange_weak(root, others | bits, success, failure);
             match set {
-                // Not empty means that whoever set the first bit wakes the task, or that it is
-                // awake and will look at the word once more before it waits.
                 Ok(0) => return self.task.wake(),
+                // The waker that set the first bit wakes the task; or the task is awake, and `wait`
+                // finds this bit.
                 Ok(_) => return,
                 Err(changed) => root = changed,
             }
         }
     }
 
-    /// Takes the bit of a slot that is not in the root word. Returns whether it was set.
+    /// Takes the bit of a slot that has it in a leaf. Returns whether it was set.
     pub(super) fn take(&self, slot: usize) -> bool {
-        let (number, offset) = place(slot);
+        let (number, offset) = locate(slot);
         self.segment(number).is_some_and(|segment| {
             let (word, bit) = segment.leaf(offset);
+            // Acquire and Release: as in `Segment::take`.
             segment.words[word].fetch_and(!bit, Ordering::AcqRel) & bit != 0
         })
     }
@@ -136,9 +146,9 @@ impl Tree {
         self.segments.get()?[number].get()
     }
 
-    /// Makes room for one slot more than there are. Returns for how many there is room now.
+    /// Adds a segment to a tree that has bits for this many slots. Returns for how many it has now.
     pub(super) fn grow(&self, slots: usize) -> usize {
-        let (number, _) = place(slots);
+        let (number, _) = locate(slots);
         let segments = self
             .segments
             .get_or_init(|| Box::new([const { OnceLock::new() }; MOST_SEGMENTS]));
@@ -148,6 +158,7 @@ impl Tree {
 }
 
 impl Segment {
+    /// A segment of `64 << number` slots.
     pub(super) fn new(number: usize) -> Self {
         let leaf_words = 1 << number;
         let (mut leaves, mut level) = (0, 1);
@@ -164,14 +175,18 @@ impl Segment {
         }
     }
 
-    /// The leaf word of the slot at `offset`, and its bit there.
+    /// The leaf word and the bit of the slot at `offset`.
     fn leaf(&self, offset: usize) -> (usize, u64) {
         (self.leaves + offset / FANOUT, 1 << (offset % FANOUT))
     }
 
-    /// Sets the bit of the slot at `offset`. Returns whether it is the first of the segment.
+    /// Sets the bit of the slot at `offset`. Returns whether the top word was empty.
     fn wake(&self, offset: usize) -> bool {
         let (mut word, mut bit) = self.leaf(offset);
+        // Release: pairs with the Acquire in `take`, so that the bits below, and what was written
+        // before the wake, are seen.
+        // Acquire: pairs with the Release in `take`, so that the sweep which emptied this word cannot
+        // clear the bit that is set above it next.
         while self.words[word].fetch_or(bit, Ordering::AcqRel) == 0 {
             if word == 0 {
                 return true;
@@ -184,6 +199,10 @@ impl Segment {
 
     /// Takes all bits of a word.
     pub(super) fn take(&self, word: usize) -> u64 {
+        // Acquire: pairs with the Release in `wake`, so that the bits below, and what was written
+        // before the wake, are seen.
+        // Release: pairs with the Acquire in `wake`, so that a waker that finds the word empty sets
+        // the bit above after the sweep has taken the word above.
         self.words[word].swap(0, Ordering::AcqRel)
     }
 
@@ -194,13 +213,13 @@ impl Segment {
     }
 }
 
-/// The slot that a root word names.
-pub(super) fn single(root: u64) -> usize {
+/// The slot whose number a root word holds.
+pub(super) fn single_slot(root: u64) -> usize {
     (root & DIRECT_SLOTS) as usize
 }
 
-/// The segment of a slot that is not in the root word, and where in it the slot is.
-pub(super) fn place(slot: usize) -> (usize, usize) {
+/// The segment that has the bit of a slot, and the offset of the slot in it.
+pub(super) fn locate(slot: usize) -> (usize, usize) {
     let words = (slot - DIRECT) / FANOUT + 1;
     let number = words.ilog2() as usize;
     (number, slot - segment_start(number))

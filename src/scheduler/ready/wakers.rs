@@ -1,4 +1,5 @@
-//! The wakers that are handed out. Each owns a place in the tree, never a source.
+//! The wakers of slots and flags. They hold the tree, not the sources, so a waker that outlives its
+//! source keeps no source alive.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,13 +7,15 @@ use std::task::{Wake, Waker};
 
 use super::Flag;
 use super::tree::Tree;
-use crate::scheduler::sync::{AtomicUsize, Users, fence};
+use crate::scheduler::sync::{AtomicUsize, Clones, fence};
 
-/// A waker that goes from slot to slot, until a source keeps it. Sources that have their answer
-/// when they are asked, or that wake themselves, never do.
+/// A waker that is lent to one slot after another until a source keeps a clone of it. A source that
+/// is ready at its first poll, or that wakes itself, keeps none.
 #[derive(Debug)]
 pub(super) struct Spare {
+    /// What `waker` wakes, to change its slot.
     slot: Arc<SlotWaker>,
+    /// The waker that sources are polled with.
     waker: Waker,
 }
 
@@ -21,7 +24,7 @@ impl Spare {
         let slot = Arc::new(SlotWaker {
             tree: Arc::clone(tree),
             slot: AtomicUsize::new(0),
-            users: Users::new(),
+            clones: Clones::new(),
         });
         Self {
             waker: Waker::from(Arc::clone(&slot)),
@@ -29,25 +32,29 @@ impl Spare {
         }
     }
 
-    /// The waker, for a slot.
+    /// The waker, for one poll of a slot. No source may have a clone of it.
     #[inline]
     pub(super) fn lend(&self, slot: usize) -> &Waker {
-        self.slot.users.none();
+        self.slot.clones.assert_all_uses_seen();
+        // Relaxed: no other thread has the waker. The source that passes a clone of it to another
+        // thread also passes on what was written before.
         self.slot.slot.store(slot, Ordering::Relaxed);
         &self.waker
     }
 
-    /// Whether anybody has kept the waker, beside the two handles here.
+    /// Whether a source has kept a clone of the waker.
     #[inline]
     pub(super) fn is_kept(&self) -> bool {
-        self.slot.users.count();
+        self.slot.clones.note_count();
+        // `slot` and `waker` are two references.
         let kept = Arc::strong_count(&self.slot) > 2;
-        // Acquire: pairs with the Release by which others have dropped their clones, so that what
-        // they did with them was done before.
+        // Acquire: pairs with the Release when a clone is dropped, so that the clone has read its
+        // slot before `lend` changes it.
         fence(Ordering::Acquire);
         kept
     }
 
+    /// Keeps the waker for the slot that it was lent to last.
     pub(super) fn into_waker(self) -> Waker {
         self.waker
     }
@@ -56,25 +63,28 @@ impl Spare {
 /// Wakes one slot.
 #[derive(Debug)]
 struct SlotWaker {
+    /// The tree that has the bit of the slot.
     tree: Arc<Tree>,
-    /// Changes only while the run alone has the waker.
+    /// The slot. Changes only while no source has a clone of the waker.
     slot: AtomicUsize,
-    /// Lets loom see who uses the slot.
-    users: Users,
+    /// Checks this under loom.
+    clones: Clones,
 }
 
 impl Wake for SlotWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
-        self.users.release();
+        self.clones.note_drop();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.users.one();
+        self.clones.note_use();
+        // Relaxed: the slot was stored before this clone was made.
         self.tree.wake(self.slot.load(Ordering::Relaxed));
     }
 }
 
+/// Makes a waker that raises a flag.
 pub(super) fn flag_waker(tree: &Arc<Tree>, flag: Flag) -> Waker {
     Waker::from(Arc::new(FlagWaker {
         tree: Arc::clone(tree),
@@ -85,7 +95,9 @@ pub(super) fn flag_waker(tree: &Arc<Tree>, flag: Flag) -> Waker {
 /// Raises one flag.
 #[derive(Debug)]
 struct FlagWaker {
+    /// The tree that has the bit of the flag.
     tree: Arc<Tree>,
+    /// The flag that it raises.
     flag: Flag,
 }
 

@@ -1,36 +1,41 @@
-//! In which order the slots were taken that are in use.
+//! The used slots, in the order in which their sources started, and a free list of the others.
 //!
-//! A doubly linked list in a vector, closed to a ring by an end that stands before the oldest and
-//! after the newest, so that no link ever leads nowhere. Where all sources have the same timeout
-//! this is the order of their deadlines too: the queue of deadlines needs no memory of its own for
-//! its order, and a source that finishes leaves it at once.
+//! The order is a doubly linked list in a vector. A sentinel node closes it to a ring, so that every
+//! link leads to a node. All sources of a run have the same timeout, so the list is also the queue of
+//! their deadlines, and a source that finishes leaves the queue at once.
 
 use crate::scheduler::clock::Instant;
 
-/// The place of the end of the ring. Slot 0 is at the place after it.
-const END: u32 = 0;
+/// The sentinel node, between the newest slot and the oldest one. Node 1 is slot 0.
+const SENTINEL: u32 = 0;
 
+/// The order of the used slots, and their deadlines.
 #[derive(Debug)]
 pub(super) struct Order {
-    links: Vec<Link>,
-    /// A place that is not in use, if it is not the end, linked to more by `newer`.
+    /// The sentinel and a node for each slot. Empty before the first slot is taken.
+    nodes: Vec<Node>,
+    /// The first node of the free list, or the sentinel. Free nodes are linked by `newer`.
     free: u32,
+    /// The number of used slots.
     len: usize,
-    /// Filled up to the last place that was ever given a deadline.
+    /// The deadline of each node. A node beyond its end has none.
     deadlines: Vec<Option<Instant>>,
 }
 
+/// The neighbours of a slot in the order.
 #[derive(Debug, Clone, Copy)]
-struct Link {
+struct Node {
+    /// The slot that was taken just before, or the sentinel.
     older: u32,
+    /// The slot that was taken just after, or the sentinel.
     newer: u32,
 }
 
 impl Order {
     pub(super) fn new() -> Self {
         Self {
-            links: Vec::new(),
-            free: END,
+            nodes: Vec::new(),
+            free: SENTINEL,
             len: 0,
             deadlines: Vec::new(),
         }
@@ -40,111 +45,113 @@ impl Order {
         self.len
     }
 
-    /// Takes a slot, as the newest: one that was used before, or else the first that never was.
+    /// Takes a slot, as the newest: one of the free list, or the next one that was never used.
     #[inline(always)]
     pub(super) fn take(&mut self) -> usize {
-        if self.free == END {
+        if self.free == SENTINEL {
             self.grow();
         }
-        let place = self.free;
-        let newest = self.links[END as usize].older;
-        let link = &mut self.links[place as usize];
-        self.free = link.newer;
-        *link = Link {
+        let node = self.free;
+        let newest = self.nodes[SENTINEL as usize].older;
+        let entry = &mut self.nodes[node as usize];
+        self.free = entry.newer;
+        *entry = Node {
             older: newest,
-            newer: END,
+            newer: SENTINEL,
         };
-        self.links[newest as usize].newer = place;
-        self.links[END as usize].older = place;
+        self.nodes[newest as usize].newer = node;
+        self.nodes[SENTINEL as usize].older = node;
         self.len += 1;
-        if let Some(deadline) = self.deadlines.get_mut(place as usize) {
+        if let Some(deadline) = self.deadlines.get_mut(node as usize) {
             *deadline = None;
         }
-        slot(place)
+        slot(node)
     }
 
-    /// Makes one more place, and the end of the ring before the first.
+    /// Adds a free node, and before the first one the sentinel.
     #[cold]
     fn grow(&mut self) {
-        const ALONE: Link = Link {
-            older: END,
-            newer: END,
+        const ALONE: Node = Node {
+            older: SENTINEL,
+            newer: SENTINEL,
         };
-        if self.links.is_empty() {
-            self.links.reserve(16);
-            self.links.push(ALONE);
+        if self.nodes.is_empty() {
+            self.nodes.reserve(16);
+            self.nodes.push(ALONE);
         }
-        self.free = self.links.len() as u32;
-        self.links.push(ALONE);
+        self.free = self.nodes.len() as u32;
+        self.nodes.push(ALONE);
     }
 
-    /// Gives back a slot that is in use.
+    /// Puts a used slot on the free list.
     #[inline(always)]
-    pub(super) fn give_back(&mut self, slot: usize) {
-        let place = place(slot);
-        let link = &mut self.links[place as usize];
-        let Link { older, newer } = *link;
-        link.newer = self.free;
-        self.free = place;
-        self.links[older as usize].newer = newer;
-        self.links[newer as usize].older = older;
+    pub(super) fn release(&mut self, slot: usize) {
+        let node = node(slot);
+        let entry = &mut self.nodes[node as usize];
+        let Node { older, newer } = *entry;
+        entry.newer = self.free;
+        self.free = node;
+        self.nodes[older as usize].newer = newer;
+        self.nodes[newer as usize].older = older;
         self.len -= 1;
     }
 
-    /// Makes a slot that is in use the newest, without a deadline.
+    /// Makes a used slot the newest, without a deadline.
     pub(super) fn renew(&mut self, slot: usize) {
-        let place = place(slot);
-        let Link { older, newer } = self.links[place as usize];
-        self.links[older as usize].newer = newer;
-        self.links[newer as usize].older = older;
-        let newest = self.links[END as usize].older;
-        self.links[place as usize] = Link {
+        let node = node(slot);
+        let Node { older, newer } = self.nodes[node as usize];
+        self.nodes[older as usize].newer = newer;
+        self.nodes[newer as usize].older = older;
+        let newest = self.nodes[SENTINEL as usize].older;
+        self.nodes[node as usize] = Node {
             older: newest,
-            newer: END,
+            newer: SENTINEL,
         };
-        self.links[newest as usize].newer = place;
-        self.links[END as usize].older = place;
-        if let Some(deadline) = self.deadlines.get_mut(place as usize) {
+        self.nodes[newest as usize].newer = node;
+        self.nodes[SENTINEL as usize].older = node;
+        if let Some(deadline) = self.deadlines.get_mut(node as usize) {
             *deadline = None;
         }
     }
 
-    /// The slot that was taken first.
+    /// The used slot that was taken first.
     #[inline]
     pub(super) fn oldest(&self) -> Option<usize> {
-        match self.links.first()?.newer {
-            END => None,
+        match self.nodes.first()?.newer {
+            SENTINEL => None,
             oldest => Some(slot(oldest)),
         }
     }
 
-    /// Gives a deadline to every slot in use that has none yet: those taken last.
+    /// Gives a deadline to the newest slots: those that have none yet.
     pub(super) fn stamp(&mut self, deadline: Instant) {
-        self.deadlines.resize(self.links.len(), None);
-        let mut place = self.links.first().map_or(END, |end| end.older);
-        while place != END && self.deadlines[place as usize].is_none() {
-            self.deadlines[place as usize] = Some(deadline);
-            place = self.links[place as usize].older;
+        self.deadlines.resize(self.nodes.len(), None);
+        let mut node = self.nodes.first().map_or(SENTINEL, |first| first.older);
+        while node != SENTINEL && self.deadlines[node as usize].is_none() {
+            self.deadlines[node as usize] = Some(deadline);
+            node = self.nodes[node as usize].older;
         }
     }
 
-    /// The deadline of a slot that is in use.
+    /// The deadline of a used slot.
     #[inline]
     pub(super) fn deadline(&self, slot: usize) -> Option<Instant> {
-        *self.deadlines.get(place(slot) as usize)?
+        *self.deadlines.get(node(slot) as usize)?
     }
 
-    /// The deadline of the slot that was taken first.
+    /// The deadline of the oldest slot, which is the first of all.
     #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadline(self.oldest()?)
     }
 }
 
-fn slot(place: u32) -> usize {
-    place as usize - 1
+/// The slot of a node.
+fn slot(node: u32) -> usize {
+    node as usize - 1
 }
 
-fn place(slot: usize) -> u32 {
+/// The node of a slot.
+fn node(slot: usize) -> u32 {
     slot as u32 + 1
 }

@@ -1,21 +1,24 @@
-//! Pinned values that never move, however many there come to be.
+//! A growing array of pinned values, which never move.
 //!
-//! Four small ones share an allocation, which is a fourth of the allocations where they are many,
-//! and little to waste where they are few. Of large ones each has its own. In safe code what lies
-//! inside a pinned value can be reached by name only; hence the four names.
+//! Four small values share an allocation; a large value has its own. Safe code can project a pin only
+//! to a named field, so the four values are fields rather than an array.
 
 use std::pin::Pin;
 
 use pin_project_lite::pin_project;
 
+/// Pinned values with the indices `0..len`.
 pub(super) struct Storage<T> {
-    fours: Vec<Pin<Box<Four<T>>>>,
+    /// The values, if they are small.
+    chunks: Vec<Pin<Box<Chunk<T>>>>,
+    /// The values, if they are large.
     large: Vec<Pin<Box<T>>>,
 }
 
 pin_project! {
+    /// Four values in one allocation.
     #[derive(Default)]
-    struct Four<T> {
+    struct Chunk<T> {
         #[pin]
         first: T,
         #[pin]
@@ -28,26 +31,27 @@ pin_project! {
 }
 
 impl<T: Default> Storage<T> {
+    /// Whether each value has an allocation of its own.
     const IS_LARGE: bool = size_of::<T>() > 1024;
 
     pub(super) fn new() -> Self {
         Self {
-            fours: Vec::new(),
+            chunks: Vec::new(),
             large: Vec::new(),
         }
     }
 
-    /// Makes more values.
+    /// Adds four small values, or a large one.
     pub(super) fn grow(&mut self) {
         if Self::IS_LARGE {
             self.large.push(Box::into_pin(Box::default()));
         } else {
-            self.fours.push(Box::into_pin(Box::default()));
+            self.chunks.push(Box::into_pin(Box::default()));
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.fours.len() * 4 + self.large.len()
+        self.chunks.len() * 4 + self.large.len()
     }
 
     #[inline(always)]
@@ -55,10 +59,10 @@ impl<T: Default> Storage<T> {
         if Self::IS_LARGE {
             return self.large[index].as_mut();
         }
-        let four = self.fours[index / 4].as_mut().project();
+        let chunk = self.chunks[index / 4].as_mut().project();
         let (even, odd) = match index % 4 {
-            0 | 1 => (four.first, four.second),
-            _ => (four.third, four.fourth),
+            0 | 1 => (chunk.first, chunk.second),
+            _ => (chunk.third, chunk.fourth),
         };
         if index % 2 == 0 { even } else { odd }
     }

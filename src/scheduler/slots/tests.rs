@@ -8,7 +8,7 @@ use crate::scheduler::options::Options;
 use crate::scheduler::panics::Panics;
 use crate::scheduler::ready::Ready;
 
-/// Inserts sources that are plain numbers. Returns their slots.
+/// Inserts numbers as sources. Returns their slots.
 fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
     let mut slots = Slots::new();
     let indices = ids.map(|id| insert(&mut slots, id)).collect();
@@ -68,7 +68,7 @@ fn slot_is_used_again_with_the_waker_that_a_source_has_kept() {
     assert_eq!(drain(&mut slots), [2, 7, 8]);
 }
 
-/// Polls sources that keep their wakers. Returns these.
+/// Polls the sources, and keeps the wakers that they are polled with.
 fn wakers(slots: &mut Slots<u32, u32>, ready: &mut Ready, indices: &[usize]) -> Vec<Waker> {
     let mut kept = Vec::new();
     for &index in indices {
@@ -137,7 +137,7 @@ fn empty_slot_has_nothing_to_poll_or_to_remove() {
 }
 
 #[test]
-fn deadlines_are_those_of_the_start_and_come_in_its_order() {
+fn deadlines_are_in_the_order_of_the_starts() {
     let now = Instant::now();
     let later = now + Duration::from_secs(1);
     let (mut slots, indices) = filled(0..2);
@@ -150,7 +150,7 @@ fn deadlines_are_those_of_the_start_and_come_in_its_order() {
     assert_eq!(slots.next_deadline(), Some(now));
     remove(&mut slots, indices[0]);
     assert_eq!(slots.next_deadline(), Some(later));
-    // The slots of the first two have no deadline left over.
+    // The slot that is reused has lost the deadline of its earlier source.
     insert(&mut slots, 3);
     let last = slots.oldest().unwrap();
     remove(&mut slots, last);
