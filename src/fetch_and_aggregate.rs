@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::Aggregate;
 use crate::hooks::{Hooks, NoHooks, WithRule};
 use crate::operation::Operation;
-use crate::scheduler::{Options, Signals};
+use crate::scheduler::{Options, Signals, limit};
 use crate::sources::IntoSources;
 pub use collector::Collector;
 pub(crate) use collector::drop_aggregate;
@@ -130,10 +130,8 @@ where
     L: IntoSources<Id = K, Future = F>,
     F: Future<Output = Result<T, E>>,
 {
-    let options = Options {
-        timeout,
-        ..Options::NONE
-    };
+    let mut options = Options::NONE;
+    options.limits.timeout = limit(timeout);
     Operation::new(sources.into_sources(), options, Collector::new())
 }
 

@@ -14,7 +14,7 @@ use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use crate::Reason;
-use crate::scheduler::{Driver, End, Options, Panics, Policies, Run, Signals};
+use crate::scheduler::{Driver, End, Options, Panics, Policies, Run, Signals, limit};
 use crate::sealed::Sealed;
 use crate::sources::Sources;
 pub use budget::HedgeBudget;
@@ -86,11 +86,9 @@ where
         end: attempts,
         budget: None,
     };
-    let options = Options {
-        concurrency: 1,
-        pace: delay,
-        ..Options::NONE
-    };
+    let mut options = Options::NONE;
+    options.concurrency = 1;
+    options.limits.pace = limit(delay);
     Hedge {
         run: Run::new(attempts, options),
         answers: Answers {

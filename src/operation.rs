@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use crate::Event;
 use crate::consumer::{Aggregating, Consumer, OutcomeTypes};
 use crate::hooks::{Hooks, NoHooks, WithObserver};
-use crate::scheduler::{First, Options, Panics, Run, Signals};
+use crate::scheduler::{First, Options, Panics, Run, Signals, limit};
 use crate::sources::Sources;
 
 pin_project! {
@@ -251,7 +251,7 @@ where
     /// ```
     #[track_caller]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options().timeout = timeout;
+        self.options().limits.timeout = limit(timeout);
         self
     }
 
@@ -288,7 +288,7 @@ where
     /// ```
     #[track_caller]
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
-        self.source_options().source_timeout = timeout;
+        self.source_options().limits.source_timeout = limit(timeout);
         self
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::BatchOutcome;
 use crate::hooks::{Hooks, NoHooks, WithBatchRule};
 use crate::operation::Operation;
-use crate::scheduler::{Options, Signals};
+use crate::scheduler::{Options, Signals, limit};
 use crate::sources::{IntoBatches, IntoSources};
 pub use batcher::{Batch, Batcher};
 pub use numbered::Numbered;
@@ -94,11 +94,9 @@ where
     L: IntoSources<Id = K, Future = F>,
     F: Future<Output = Result<T, E>>,
 {
-    let options = Options {
-        timeout: BATCH_TIMEOUT,
-        sources_first: true,
-        ..Options::NONE
-    };
+    let mut options = Options::NONE;
+    options.limits.timeout = Some(BATCH_TIMEOUT);
+    options.limits.sources_first = true;
     let batches = Numbered::new(batches.into_items());
     Operation::new(batches, Options::NONE, Batcher::new(options))
 }
@@ -165,7 +163,7 @@ where
     /// ```
     #[track_caller]
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
-        self.consumer_mut().options.timeout = timeout;
+        self.consumer_mut().options.limits.timeout = limit(timeout);
         self
     }
 

@@ -50,7 +50,7 @@ use deadlines::Deadlines;
 pub(crate) use driver::{Driver, End};
 use grace::Grace;
 use in_flight::InFlight;
-pub(crate) use options::{Options, Policies};
+pub(crate) use options::{Options, Policies, limit};
 pub(crate) use panics::{Contained, Panics};
 pub(crate) use policy::{Counts, Verdicts};
 use ready::Next;
@@ -131,7 +131,7 @@ impl<L, K, G> Run<L, K, G> {
             in_flight: InFlight::new(sources),
             options,
             admission: Admission::new(&options),
-            deadlines: Deadlines::NONE,
+            deadlines: Deadlines::new(),
             stage: Stage::New,
             now: None,
             has_started: false,
@@ -221,10 +221,9 @@ where
         match self.stage {
             Stage::New => {
                 self.admission = Admission::new(&self.options);
-                self.deadlines = Deadlines::new(&self.options);
-                self.now = self.deadlines.start();
+                self.now = self.deadlines.start(&self.options.limits);
             }
-            Stage::Running => self.now = self.deadlines.now(),
+            Stage::Running => self.now = self.options.limits.now(),
             Stage::Naming(end) => {
                 let budget = &mut Budget::open(None);
                 return self.finish(end, cx, budget, driver, Panics::default());
@@ -359,7 +358,7 @@ where
         if has_deadlines {
             self.deadlines.note_alarm(&mut self.ready);
             self.stamp(budget);
-            if self.grace.is_none() && self.deadlines.has_source_timeout() {
+            if self.grace.is_none() && self.options.limits.source_timeout.is_some() {
                 self.stop_late_sources(budget, driver)?;
             }
         }
@@ -378,7 +377,7 @@ where
             return ControlFlow::Continue(next);
         }
         if has_deadlines {
-            let is_start_due = |now| self.deadlines.is_start_due(now);
+            let is_start_due = |now| self.deadlines.is_start_due(now, &self.options.limits);
             if self.now.is_some_and(is_start_due) && self.in_flight.list.is_some() {
                 self.admission.raise();
             }

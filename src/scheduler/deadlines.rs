@@ -3,23 +3,13 @@
 //! Every poll compares the deadlines with the clock. The alarm only makes sure that there is a poll
 //! when a deadline passes. A run has one alarm, which is set when a poll leaves the run pending.
 
-use std::time::Duration;
-
 use super::alarms::Alarm;
-use super::clock::{self, Instant};
-use super::options::Options;
+use super::clock::Instant;
+use super::options::TimeLimits;
 use super::ready::{Flag, Ready};
 
-/// The time limits of a run, and its alarm.
+/// The deadlines of a run that are not those of sources, and its alarm.
 pub(crate) struct Deadlines {
-    /// The timeout of the whole run, from its first poll.
-    timeout: Option<Duration>,
-    /// The timeout of each source, from its start.
-    source_timeout: Option<Duration>,
-    /// How long after the last start the concurrency limit is raised by one.
-    pace: Option<Duration>,
-    /// Whether sources are compared with the clock although the deadline of the run came first.
-    sources_first: bool,
     /// The deadline of the whole run, known from its first poll.
     whole: Option<Instant>,
     /// When the concurrency limit is raised by one. Unknown until the clock is read after a start.
@@ -29,51 +19,20 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// No limits.
-    pub(crate) const NONE: Self = Self {
-        timeout: None,
-        source_timeout: None,
-        pace: None,
-        sources_first: false,
-        whole: None,
-        next_start: None,
-        alarm: None,
-    };
-
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            timeout: limit(options.timeout),
-            source_timeout: limit(options.source_timeout),
-            pace: limit(options.pace),
-            sources_first: options.sources_first,
-            ..Self::NONE
+            whole: None,
+            next_start: None,
+            alarm: None,
         }
     }
 
     /// Sets the deadline of the whole run, if the clock can express it. Returns the time, if there is
     /// any limit.
-    pub(crate) fn start(&mut self) -> Option<Instant> {
-        let now = self.now()?;
-        self.whole = self.timeout.and_then(|timeout| now.checked_add(timeout));
+    pub(crate) fn start(&mut self, limits: &TimeLimits) -> Option<Instant> {
+        let now = limits.now()?;
+        self.whole = limits.timeout.and_then(|timeout| now.checked_add(timeout));
         Some(now)
-    }
-
-    /// Reads the clock, if there is any limit.
-    #[inline]
-    pub(crate) fn now(&self) -> Option<Instant> {
-        let any = self.timeout.or(self.source_timeout).or(self.pace);
-        any.map(|_| clock::now())
-    }
-
-    /// Whether any limit depends on when sources start.
-    pub(crate) fn needs_start_times(&self) -> bool {
-        self.source_timeout.or(self.pace).is_some()
-    }
-
-    /// Whether sources have deadlines of their own.
-    #[inline]
-    pub(crate) fn has_source_timeout(&self) -> bool {
-        self.source_timeout.is_some()
     }
 
     /// The deadline of the whole run.
@@ -88,9 +47,9 @@ impl Deadlines {
 
     /// Whether it is time to raise the concurrency limit by one. The first call after a start begins
     /// to count.
-    pub(crate) fn is_start_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_start_due(&mut self, now: Instant, limits: &TimeLimits) -> bool {
         match self.next_start {
-            None => self.next_start = self.pace.and_then(|pace| now.checked_add(pace)),
+            None => self.next_start = limits.pace.and_then(|pace| now.checked_add(pace)),
             Some(at) if at <= now => {
                 self.next_start = None;
                 return true;
@@ -112,26 +71,11 @@ impl Deadlines {
 
     /// Sources with deadlines up to this time are late. After the deadline of the run it no longer
     /// advances, so that the earlier one of the two deadlines counts.
-    pub(crate) fn due(&self, now: Instant) -> Instant {
+    pub(crate) fn due(&self, now: Instant, limits: &TimeLimits) -> Instant {
         match self.whole {
-            Some(whole) if !self.sources_first => whole.min(now),
+            Some(whole) if !limits.sources_first => whole.min(now),
             _ => now,
         }
-    }
-
-    /// The deadline of a source that starts now, if the clock can express it.
-    pub(crate) fn of_source(&self, now: Instant) -> Option<Instant> {
-        now.checked_add(self.source_timeout?)
-    }
-
-    /// Whether the timeout of the run is zero, so that each source gets one poll.
-    pub(crate) fn is_zero(&self) -> bool {
-        self.timeout == Some(Duration::ZERO)
-    }
-
-    /// Whether the timeout of sources is zero, so that each source gets one poll.
-    pub(crate) fn is_source_zero(&self) -> bool {
-        self.source_timeout == Some(Duration::ZERO)
     }
 
     /// Drops the alarm if it has fired.
@@ -174,11 +118,6 @@ impl Deadlines {
     pub(crate) fn disarm(&mut self) {
         self.alarm = None;
     }
-}
-
-/// The limit that an option sets. `Duration::MAX` is none.
-fn limit(duration: Duration) -> Option<Duration> {
-    (duration < Duration::MAX).then_some(duration)
 }
 
 #[cfg(test)]

@@ -72,7 +72,8 @@ where
             }
             Some(now.saturating_duration_since(deadline)).filter(|lateness| *lateness >= LATE)
         };
-        let counts = self.deadlines.has_source_timeout() && !self.deadlines.is_source_zero();
+        let counts =
+            self.options.limits.source_timeout.is_some() && !self.options.limits.is_source_zero();
         let source = counts
             .then(|| self.in_flight.slots.next_deadline())
             .flatten();
@@ -130,7 +131,7 @@ where
             false => Arrival::OnTime,
         };
         let is_over = is_expired || latest.is_some_and(|now| self.deadlines.is_over(now));
-        if is_over && self.deadlines.is_zero() {
+        if is_over && self.options.limits.is_zero() {
             return ControlFlow::Break(Err(Reason::TimedOut));
         }
         match &mut self.grace {
@@ -149,10 +150,10 @@ where
         if !std::mem::take(&mut self.has_started) || self.now.is_none() {
             return;
         }
-        if self.deadlines.needs_start_times() {
+        if self.options.limits.needs_start_times() {
             let now = clock::now();
             self.now = Some(now);
-            if let Some(deadline) = self.deadlines.of_source(now) {
+            if let Some(deadline) = self.options.limits.of_source(now) {
                 self.in_flight.slots.stamp(deadline);
             }
         } else {
@@ -177,8 +178,8 @@ where
         let Some(now) = self.latest(budget) else {
             return ControlFlow::Continue(());
         };
-        let due = self.deadlines.due(now);
-        let is_zero = self.deadlines.is_source_zero();
+        let due = self.deadlines.due(now, &self.options.limits);
+        let is_zero = self.options.limits.is_source_zero();
         while let Some(index) = self.in_flight.slots.late(due) {
             if is_zero {
                 // It started in this poll, and its start was paid for.

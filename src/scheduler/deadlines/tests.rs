@@ -8,7 +8,7 @@ use super::Deadlines;
 use crate::fetch_and_aggregate;
 use crate::scheduler::alarms::tests::{alone, number};
 use crate::scheduler::clock;
-use crate::scheduler::options::Options;
+use crate::scheduler::options::{Options, limit};
 use crate::scheduler::ready::Ready;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -58,11 +58,10 @@ fn one_poll_stops_a_bounded_number_of_late_sources() {
 fn alarm_is_set_anew_only_for_an_earlier_deadline() {
     let _alone = alone();
     let ready = Ready::new();
-    let mut deadlines = Deadlines::new(&Options {
-        timeout: 4 * HOUR,
-        ..Options::NONE
-    });
-    deadlines.start();
+    let mut limits = Options::NONE.limits;
+    limits.timeout = Some(4 * HOUR);
+    let mut deadlines = Deadlines::new();
+    deadlines.start(&limits);
     let now = Instant::now();
     let mut alarm_for = |source: Option<Duration>| {
         let source = source.map(|after| now + after);
@@ -80,18 +79,12 @@ fn alarm_is_set_anew_only_for_an_earlier_deadline() {
 
 #[test]
 fn longest_duration_is_no_limit() {
-    let no_limit = Options {
-        timeout: Duration::MAX,
-        source_timeout: Duration::MAX,
-        pace: Duration::MAX,
-        ..Options::NONE
-    };
-    let mut deadlines = Deadlines::new(&no_limit);
-    deadlines.start();
-    assert_eq!(deadlines.now(), None);
-    let deadlines = Deadlines::new(&Options {
-        source_timeout: HOUR,
-        ..no_limit
-    });
-    assert!(deadlines.now().is_some());
+    let mut limits = Options::NONE.limits;
+    limits.timeout = limit(Duration::MAX);
+    limits.source_timeout = limit(Duration::MAX);
+    limits.pace = limit(Duration::MAX);
+    assert_eq!(limits.now(), None);
+    assert_eq!(Deadlines::new().start(&limits), None);
+    limits.source_timeout = limit(HOUR);
+    assert!(limits.now().is_some());
 }
