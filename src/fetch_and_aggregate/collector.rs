@@ -81,6 +81,9 @@ impl<K, T, E> OutcomeTypes for Collector<K, T, E> {
     where
         H: Hooks<K, T, E>,
     {
+        if !H::OBSERVES {
+            return;
+        }
         run.drop_each(panics, |id, elapsed| {
             let reason = Reason::Cancelled;
             hooks.tell(Event::Unfinished {

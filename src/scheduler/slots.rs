@@ -77,11 +77,7 @@ impl<K, G> Slots<K, G> {
         let mut slot = self.slots.get(index).project();
         *slot.id = Some((id, permit));
         slot.source.set(source);
-        if let Some(start) = self
-            .starts
-            .as_mut()
-            .and_then(|starts| starts.get_mut(index))
-        {
+        if let Some(start) = self.starts.get_mut(index) {
             *start = None;
         }
         index

@@ -50,6 +50,9 @@ impl<K, T, E, D> OutcomeTypes for Sink<K, T, E, D> {
     where
         H: Hooks<K, T, E>,
     {
+        if !H::OBSERVES {
+            return;
+        }
         run.drop_each(panics, |id, elapsed| {
             let reason = Reason::Cancelled;
             hooks.tell(Event::Unfinished {
