@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::hooks::Hooks;
-use crate::scheduler::{Options, Panics, Run, Signals};
+use crate::panics::Panics;
+use crate::scheduler::{Options, Run, Signals};
 use crate::sealed::Sealed;
 use crate::sources::Sources;
 

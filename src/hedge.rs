@@ -14,7 +14,8 @@ use futures::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use crate::Reason;
-use crate::scheduler::{Driver, End, Options, Panics, Policies, Run, Signals, limit};
+use crate::panics::Panics;
+use crate::scheduler::{Driver, End, Options, Policies, Run, Signals, limit};
 use crate::sealed::Sealed;
 use crate::sources::Sources;
 pub use budget::HedgeBudget;

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use crate::scheduler::{Contained, Panics};
+use crate::panics::{Contained, Panics};
+
 use crate::sealed::Sealed;
 use crate::{Aggregate, BatchOutcome, Event};
 

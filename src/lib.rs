@@ -183,6 +183,7 @@ mod sources;
 
 mod scheduler;
 
+mod panics;
 mod sealed;
 
 mod aggregate;

@@ -12,7 +12,8 @@ use pin_project_lite::pin_project;
 use crate::Event;
 use crate::consumer::{Aggregating, Consumer, OutcomeTypes};
 use crate::hooks::{Hooks, NoHooks, WithObserver};
-use crate::scheduler::{First, Options, Panics, Run, Signals, limit};
+use crate::panics::Panics;
+use crate::scheduler::{First, Options, Run, Signals, limit};
 use crate::sources::Sources;
 
 pin_project! {

@@ -23,7 +23,6 @@ mod in_flight;
 #[cfg(test)]
 mod model;
 mod options;
-mod panics;
 mod policy;
 #[cfg(all(test, futures_aggregate_shuttle))]
 mod races;
@@ -51,7 +50,6 @@ pub(crate) use driver::{Driver, End};
 use grace::Grace;
 use in_flight::InFlight;
 pub(crate) use options::{Options, Policies, limit};
-pub(crate) use panics::{Contained, Panics};
 pub(crate) use policy::{Counts, Verdicts};
 use ready::Next;
 pub(crate) use ready::{Flag, Ready};
@@ -59,6 +57,7 @@ pub(crate) use signals::Watch;
 pub use signals::{First, Never, Signals};
 
 use crate::Reason;
+use crate::panics::Panics;
 use crate::sources::Sources;
 
 /// A run: sources of type `G`, named by `K`, taken from a list `L`, and the state of polling them.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 
-use crate::scheduler::Panics;
+use crate::panics::Panics;
 use crate::sealed::Sealed;
 
 /// What can be turned into the sources of an operation.

@@ -12,9 +12,8 @@ use crate::consumer::{Aggregating, Consumer, OutcomeTypes};
 use crate::fetch_and_aggregate::{Collector, drop_aggregate};
 use crate::hooks::Hooks;
 use crate::interrupted::resolve;
-use crate::scheduler::{
-    Budget, Counts, Driver, End, Options, Panics, Policies, Run, Signals, Verdicts,
-};
+use crate::panics::Panics;
+use crate::scheduler::{Budget, Counts, Driver, End, Options, Policies, Run, Signals, Verdicts};
 use crate::sealed::Sealed;
 use crate::sources::Sources;
 use crate::{Aggregate, BatchOutcome, Batches, Interrupted, Reason};

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
 use super::batcher::Batch;
-use crate::scheduler::Panics;
+use crate::panics::Panics;
 use crate::sealed::Sealed;
 use crate::sources::{IntoSources, Items, Sources};
 

@@ -5,7 +5,7 @@
 //! flight, so a permit is nothing but the proof that it was asked for.
 
 use super::options::Options;
-use super::slots::MOST_SLOTS;
+use super::ready::MOST_SLOTS;
 
 /// Decides what may start.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use futures_timer::Delay;
 
 use super::clock::{self, Instant};
-use super::panics::discard;
+use crate::panics::discard;
 
 /// Wakes a waker at a given time, unless the alarm is dropped before.
 pub(super) struct Alarm {

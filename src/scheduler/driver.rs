@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::options::Policies;
-use super::panics::Panics;
 use super::ready::Ready;
 use crate::Reason;
+use crate::panics::Panics;
 
 /// How a run ends: every source has answered, or it was interrupted.
 pub(crate) type End = Result<(), Reason>;

@@ -11,9 +11,9 @@ use super::budget::{Budget, Work};
 use super::clock::{self, Instant};
 use super::driver::{Driver, End};
 use super::grace::{Arrival, Grace, LATE, Polled, TURN, Verdict};
-use super::panics::Panics;
 use super::ready::Next;
 use crate::Reason;
+use crate::panics::Panics;
 use crate::sources::Sources;
 
 impl<L, K, G> Run<L, K, G>

@@ -5,9 +5,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::clock;
-use super::panics::Panics;
 use super::ready::{Flag, Ready};
 use super::slots::Slots;
+use crate::panics::Panics;
 use crate::sources::Sources;
 
 /// Sources in slots, and the list of the sources after them.

@@ -33,7 +33,7 @@ use tree::{
 };
 use wakers::Spare;
 
-use super::panics::Panics;
+use crate::panics::Panics;
 
 /// What can be woken besides the slots. Each has a bit in the root word.
 #[derive(Debug, Clone, Copy)]

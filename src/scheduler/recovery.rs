@@ -4,7 +4,7 @@ use std::any::Any;
 
 use super::Run;
 use super::driver::Driver;
-use super::panics::{self, Panics};
+use crate::panics::{self, Panics};
 use crate::sources::Sources;
 
 impl<L, K, G> Run<L, K, G>

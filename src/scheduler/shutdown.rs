@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::driver::{Driver, End};
-use super::panics::Panics;
 use super::{Run, Stage};
 use crate::Reason;
+use crate::panics::Panics;
 use crate::sources::Sources;
 
 /// The number of names that cost as much as one source poll.

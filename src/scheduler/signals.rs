@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::panics::{Panics, contain};
 use super::ready::{Flag, Ready};
+use crate::panics::{Panics, contain};
 
 /// A signal that never completes: the default if neither `cancel_on` nor `expire_on` is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -12,9 +12,8 @@ use storage::Storage;
 
 use super::admission::Permit;
 use super::clock::Instant;
-use super::panics::Panics;
-pub(super) use super::ready::MOST_SLOTS;
 use super::ready::Ready;
+use crate::panics::Panics;
 
 /// The sources in flight, with their ids, start times and deadlines.
 pub(crate) struct Slots<K, G> {

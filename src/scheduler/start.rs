@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::clock;
 use super::driver::{Driver, End};
 use super::in_flight::InFlight;
-use super::panics::Panics;
+use crate::panics::Panics;
 use crate::sources::Sources;
 
 impl<L, K, G> Run<L, K, G>

@@ -13,7 +13,8 @@ use async_channel::{SendError, Sender};
 use pin_project_lite::pin_project;
 
 use crate::Outcome;
-use crate::scheduler::{Budget, Flag, Panics, Ready, Watch};
+use crate::panics::Panics;
+use crate::scheduler::{Budget, Flag, Ready, Watch};
 
 /// All receivers of the channel are gone.
 pub struct Gone;

@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 
 use super::Slots;
 use super::storage::Storage;
+use crate::panics::Panics;
 use crate::scheduler::admission::Admission;
 use crate::scheduler::options::Options;
-use crate::scheduler::panics::Panics;
 use crate::scheduler::ready::Ready;
 
 /// Inserts numbers as sources. Returns their slots.

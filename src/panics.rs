@@ -75,7 +75,7 @@ impl Panics {
 }
 
 /// Runs a step of a destructor. If it panics while the thread is panicking already, drops its panic.
-pub(super) fn contain(step: impl FnOnce()) {
+pub(crate) fn contain(step: impl FnOnce()) {
     let mut panics = Panics::default();
     panics.catch(step);
     panics.resume();
@@ -91,7 +91,7 @@ fn resume(payload: Box<dyn Any + Send>) {
 }
 
 /// Drops a panic payload. If its destructor keeps panicking, leaks it after eight tries.
-pub(super) fn discard(mut payload: Box<dyn Any + Send>) {
+pub(crate) fn discard(mut payload: Box<dyn Any + Send>) {
     for _ in 0..8 {
         match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             Ok(()) => return,
