@@ -13,7 +13,7 @@ mod schedule;
 mod source;
 
 use crate::Reason;
-use schedule::{Setup, Ticks};
+use schedule::{Kind, Setup, Ticks};
 
 /// How a run ends.
 type End = Result<(), Reason>;
@@ -24,6 +24,10 @@ struct Model {
     setup: Setup,
     /// All sources; their indices are their ids.
     sources: Vec<Source>,
+    /// The number of items of the stream that have arrived. Its end counts as one.
+    arrived: usize,
+    /// Whether the run has seen the end of the stream.
+    has_seen_end: bool,
     /// The time on the clock.
     now: Ticks,
     /// The deadline of the whole run, known from its first poll.
@@ -105,6 +109,8 @@ impl Model {
         });
         Self {
             sources: sources.collect(),
+            arrived: 0,
+            has_seen_end: false,
             setup,
             now: 0,
             deadline: None,
@@ -197,14 +203,33 @@ impl Model {
             self.sources[id].state = State::InFlight { deadline };
             self.poll_source(id);
         }
+        self.has_seen_end |= self.can_see_end();
     }
 
-    /// The next source to start, if the concurrency limit admits one.
+    /// The next source to start, if it has arrived and the concurrency limit admits it.
     fn next_source(&self) -> Option<usize> {
         let is_next = |source: &Source| source.state == State::NotStarted;
-        let is_admitted = self.in_flight() + self.queued < self.setup.limit;
         let next = self.sources.iter().position(is_next);
-        next.filter(|_| is_admitted)
+        let is_admitted = self.in_flight() + self.queued < self.setup.limit;
+        next.filter(|&id| is_admitted && self.has_arrived(id))
+    }
+
+    /// Whether an item has arrived. That of a list always has.
+    fn has_arrived(&self, id: usize) -> bool {
+        self.setup.kind != Kind::Stream || id < self.arrived
+    }
+
+    /// Whether the run can see the end of the stream. It has to have room for another source.
+    fn can_see_end(&self) -> bool {
+        let is_admitted = self.in_flight() + self.queued < self.setup.limit;
+        let is_started = |source: &Source| source.state != State::NotStarted;
+        let are_started = self.sources.iter().all(is_started);
+        is_admitted && are_started && self.has_arrived(self.sources.len())
+    }
+
+    /// Whether the run may have ended before it saw all sources.
+    fn has_unseen(&self) -> bool {
+        self.setup.kind == Kind::Stream && !self.has_seen_end
     }
 
     fn stop_late(&mut self) {
@@ -246,7 +271,8 @@ impl Model {
     }
 
     fn is_complete(&self) -> bool {
-        self.sources.iter().all(Source::is_finished) && self.queued == 0
+        let are_finished = self.sources.iter().all(Source::is_finished);
+        are_finished && self.queued == 0 && !self.has_unseen()
     }
 
     /// Whether the real run may have polled a source more often, in the grace of a deadline.
@@ -276,6 +302,8 @@ impl Model {
             Some("there is room in the channel".to_owned())
         } else if self.next_source().is_some() {
             Some("another source can start".to_owned())
+        } else if self.has_unseen() && self.can_see_end() {
+            Some("the stream has ended".to_owned())
         } else {
             None
         }

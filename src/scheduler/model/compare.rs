@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::operations::{Outcomes, Report, Run, Start, TICK, fetch, process, stream};
-use super::schedule::{Case, Setup, Step, Thread, Ticks, case};
+use super::operations::{
+    Arrivals, Incoming, Outcomes, Report, Run, Start, TICK, fetch, process, stream,
+};
+use super::schedule::{Case, Kind, Setup, Step, Thread, Ticks, case};
 use super::source::{self, Answer, Handle};
 use super::{End, Model, State};
 use crate::SourceError;
@@ -41,6 +43,8 @@ struct Comparison {
     task: Arc<Wakes>,
     /// Control the sources.
     handles: Vec<Handle>,
+    /// Controls the items of the stream.
+    arrivals: Arrivals,
     /// Controls the signal of `cancel_on`.
     cancel: Handle,
     /// Controls the signal of `expire_on`.
@@ -67,7 +71,12 @@ impl Comparison {
             });
         }
         let [(cancel, cancelled), (expire, expired)] = [source::source(), source::source()];
-        let (run, outcomes) = start(setup, sources, [cancelled, expired]);
+        let arrivals = Arrivals::default();
+        let incoming = Incoming {
+            sources,
+            arrivals: arrivals.clone(),
+        };
+        let (run, outcomes) = start(setup, incoming, [cancelled, expired]);
         Self {
             model: Model::new(setup.clone()),
             run,
@@ -75,6 +84,7 @@ impl Comparison {
             received: Report::default(),
             task: Arc::default(),
             handles,
+            arrivals,
             cancel,
             expire,
             // Far in the future, so that real timers do not fire.
@@ -97,6 +107,11 @@ impl Comparison {
                 self.model.wake(source);
                 let handle = self.handles[source].clone();
                 run_on(thread, move || handle.wake());
+            }
+            Step::Arrive(items, thread) => {
+                self.model.arrived += items;
+                let arrivals = self.arrivals.clone();
+                run_on(thread, move || arrivals.arrive(items));
             }
             Step::Wait(ticks) => {
                 if self.model.now + ticks - self.polled_at >= LATE {
@@ -222,12 +237,16 @@ impl Comparison {
     }
 
     fn expected(&self) -> Report {
-        let mut expected = Report::default();
+        let mut expected = Report {
+            unseen: self.model.has_unseen(),
+            ..Report::default()
+        };
         for (id, source) in self.model.sources.iter().enumerate() {
             match source.state {
                 State::Succeeded => expected.results.push((id, answer(id, true).unwrap())),
                 State::Failed => expected.errors.push((id, SourceError::Failed("failed"))),
                 State::TimedOut => expected.errors.push((id, SourceError::TimedOut)),
+                State::NotStarted if self.model.setup.kind == Kind::Stream => {}
                 State::InFlight { .. } | State::NotStarted => expected.unfinished.push(id),
             }
         }
@@ -244,6 +263,8 @@ impl Comparison {
                 self.settle();
             }
         }
+        self.step(Step::Arrive(self.handles.len() + 1, Thread::This));
+        self.settle();
         for id in 0..self.handles.len() {
             self.step(Step::Answer(id, id % 2 == 0, Thread::This));
             self.settle();

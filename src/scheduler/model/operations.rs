@@ -1,14 +1,21 @@
 //! The three operations, in the form in which the model is compared with them.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_channel::Receiver;
+use futures::Stream;
 
 use super::End;
-use super::schedule::{Setup, Ticks};
+use super::schedule::{Kind, Setup, Ticks};
 use super::source::Source;
-use crate::{Aggregate, Interrupted, Outcome, fetch_and_aggregate, process_batch, stream_results};
+use crate::sources::IntoSources;
+use crate::{
+    Aggregate, Interrupted, Outcome, each, fetch_and_aggregate, from_stream, process_batch,
+    stream_results,
+};
 
 /// The length of a tick on the clock of the run.
 pub(super) const TICK: Duration = Duration::from_micros(100);
@@ -22,8 +29,85 @@ pub(super) type Outcomes = Receiver<Outcome<usize, u32, &'static str>>;
 /// A real run. It resolves to how it ended, and to what it did not send into the channel.
 pub(super) type Run = Pin<Box<dyn Future<Output = (End, Report)> + Send>>;
 
+/// Sources, and where they come from.
+pub(super) struct Incoming {
+    pub(super) sources: Vec<(usize, Source)>,
+    pub(super) arrivals: Arrivals,
+}
+
 /// Makes an operation on sources, with the signals of `cancel_on` and `expire_on`.
-pub(super) type Start = fn(&Setup, Vec<(usize, Source)>, [Source; 2]) -> (Run, Outcomes);
+pub(super) type Start = fn(&Setup, Incoming, [Source; 2]) -> (Run, Outcomes);
+
+/// Decides which items of a stream have arrived.
+#[derive(Clone, Default)]
+pub(super) struct Arrivals(Arc<Mutex<Arrived>>);
+
+#[derive(Default)]
+struct Arrived {
+    /// How many items have arrived, with the end as the last one.
+    items: usize,
+    /// The waker of the stream, if it is pending.
+    waker: Option<Waker>,
+}
+
+impl Arrivals {
+    /// Lets some items arrive.
+    pub(super) fn arrive(&self, items: usize) {
+        let waker = {
+            let mut arrived = self.0.lock().unwrap();
+            arrived.items += items;
+            arrived.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A stream of the items that have arrived.
+struct Arriving {
+    items: std::vec::IntoIter<(usize, Source)>,
+    yielded: usize,
+    arrivals: Arrivals,
+}
+
+impl Stream for Arriving {
+    type Item = (usize, Source);
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut arrived = self.arrivals.0.lock().unwrap();
+        if arrived.items <= self.yielded {
+            arrived.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        drop(arrived);
+        self.yielded += 1;
+        Poll::Ready(self.items.next())
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.arrivals.0.lock().unwrap().waker = None;
+    }
+}
+
+impl Incoming {
+    fn stream(
+        self,
+    ) -> impl IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send {
+        from_stream(Arriving {
+            items: self.sources.into_iter(),
+            yielded: 0,
+            arrivals: self.arrivals,
+        })
+    }
+
+    fn each(self) -> impl IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send {
+        let mut sources: Vec<_> = self.sources.into_iter().map(|(_, it)| Some(it)).collect();
+        each(0..sources.len(), move |&id| {
+            sources[id].take().expect("each source is made once")
+        })
+    }
+}
 
 fn time(ticks: Option<Ticks>) -> Duration {
     ticks.map_or(Duration::MAX, |ticks| TICK * ticks)
@@ -36,11 +120,18 @@ fn end_of<T>(result: Result<T, Interrupted<T>>) -> (End, T) {
     }
 }
 
-pub(super) fn fetch(
-    setup: &Setup,
-    sources: Vec<(usize, Source)>,
-    [cancel, expire]: [Source; 2],
-) -> (Run, Outcomes) {
+pub(super) fn fetch(setup: &Setup, incoming: Incoming, signals: [Source; 2]) -> (Run, Outcomes) {
+    match setup.kind {
+        Kind::Iterator => fetch_from(setup, incoming.sources, signals),
+        Kind::Each => fetch_from(setup, incoming.each(), signals),
+        Kind::Stream => fetch_from(setup, incoming.stream(), signals),
+    }
+}
+
+fn fetch_from<L>(setup: &Setup, sources: L, [cancel, expire]: [Source; 2]) -> (Run, Outcomes)
+where
+    L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
+{
     let run = fetch_and_aggregate(sources, time(setup.timeout))
         .concurrency(setup.limit)
         .source_timeout(time(setup.source_timeout))
@@ -50,11 +141,18 @@ pub(super) fn fetch(
 }
 
 /// `process_batch` with one batch.
-pub(super) fn process(
-    setup: &Setup,
-    sources: Vec<(usize, Source)>,
-    [cancel, expire]: [Source; 2],
-) -> (Run, Outcomes) {
+pub(super) fn process(setup: &Setup, incoming: Incoming, signals: [Source; 2]) -> (Run, Outcomes) {
+    match setup.kind {
+        Kind::Iterator => process_from(setup, incoming.sources, signals),
+        Kind::Each => process_from(setup, incoming.each(), signals),
+        Kind::Stream => process_from(setup, incoming.stream(), signals),
+    }
+}
+
+fn process_from<L>(setup: &Setup, sources: L, [cancel, expire]: [Source; 2]) -> (Run, Outcomes)
+where
+    L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
+{
     let run = process_batch([sources])
         .batch_timeout(time(setup.timeout))
         .source_concurrency(setup.limit)
@@ -82,6 +180,7 @@ fn deliver(run: impl Future<Output = (End, Report)> + Send + 'static) -> (Run, O
         }
         let unfinished = Report {
             unfinished: report.unfinished,
+            unseen: report.unseen,
             ..Report::default()
         };
         (end, unfinished)
@@ -89,11 +188,18 @@ fn deliver(run: impl Future<Output = (End, Report)> + Send + 'static) -> (Run, O
     (Box::pin(run), receiver)
 }
 
-pub(super) fn stream(
-    setup: &Setup,
-    sources: Vec<(usize, Source)>,
-    [cancel, expire]: [Source; 2],
-) -> (Run, Outcomes) {
+pub(super) fn stream(setup: &Setup, incoming: Incoming, signals: [Source; 2]) -> (Run, Outcomes) {
+    match setup.kind {
+        Kind::Iterator => stream_from(setup, incoming.sources, signals),
+        Kind::Each => stream_from(setup, incoming.each(), signals),
+        Kind::Stream => stream_from(setup, incoming.stream(), signals),
+    }
+}
+
+fn stream_from<L>(setup: &Setup, sources: L, [cancel, expire]: [Source; 2]) -> (Run, Outcomes)
+where
+    L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
+{
     let (sender, receiver) = match setup.capacity {
         usize::MAX => async_channel::unbounded(),
         capacity => async_channel::bounded(capacity),
@@ -108,6 +214,7 @@ pub(super) fn stream(
         let (end, streamed) = end_of(run.await);
         let mut report = Report {
             unfinished: streamed.unfinished,
+            unseen: streamed.unseen,
             ..Report::default()
         };
         streamed

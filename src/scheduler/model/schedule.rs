@@ -6,9 +6,20 @@ use proptest::prelude::*;
 /// Time on the clock of the test, in tenths of a millisecond.
 pub(super) type Ticks = u32;
 
+/// Where the sources of a run come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Iterator,
+    Each,
+    /// The schedule decides when items arrive.
+    Stream,
+}
+
 /// How a run is set up.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
+    /// Where the sources come from.
+    pub(super) kind: Kind,
     /// For each source, in how many polls it wakes itself.
     pub(super) sources: Vec<u8>,
     /// The concurrency limit.
@@ -28,6 +39,8 @@ pub(super) enum Step {
     Answer(usize, bool, Thread),
     /// A source is woken spuriously. It may be finished.
     Wake(usize, Thread),
+    /// Some items of the stream arrive, or its end.
+    Arrive(usize, Thread),
     /// Time passes.
     Wait(Ticks),
     /// The signal of `cancel_on` completes.
@@ -71,8 +84,10 @@ fn setup() -> impl Strategy<Value = Setup> {
     let sources = count.prop_flat_map(move |count| vec(self_wakes.clone(), count));
     let limit = prop_oneof![2 => Just(usize::MAX), 4 => 1..4_usize, 1 => 30..36_usize];
     let capacity = prop_oneof![1 => Just(usize::MAX), 3 => 1..4_usize];
-    (sources, limit, time(), time(), capacity).prop_map(
-        |(sources, limit, timeout, source_timeout, capacity)| Setup {
+    let kind = prop_oneof![Just(Kind::Iterator), Just(Kind::Each), Just(Kind::Stream)];
+    (kind, sources, limit, time(), time(), capacity).prop_map(
+        |(kind, sources, limit, timeout, source_timeout, capacity)| Setup {
+            kind,
             sources,
             limit,
             timeout,
@@ -93,6 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => answer.prop_map(|(source, succeeds, thread)| Step::Answer(source, succeeds, thread)),
         6 => (source(), thread()).prop_map(|(source, thread)| Step::Wake(source, thread)),
+        6 => (1..4_usize, thread()).prop_map(|(items, thread)| Step::Arrive(items, thread)),
         6 => (1..4_u32).prop_map(Step::Wait),
         8 => Just(Step::Settle),
         4 => Just(Step::Receive),
