@@ -366,8 +366,8 @@ where
         .expire_on(world.source(EXPIRE, Script::Waits))
         .observe(|event| world.note(event));
     let played = match case.policy {
-        Policy::CatchPanics => case.play_with(run.catch_panics(), &world, outside),
-        _ => case.play_with(run, &world, outside),
+        Policy::CatchPanics => case.play_with(run.catch_panics(), world, outside),
+        _ => case.play_with(run, world, outside),
     };
     while receive_one() {}
     if let Some(receiver) = receiver.take() {
