@@ -1,4 +1,5 @@
-//! What observers are told: each source once when it starts, and once when it is over.
+//! Observers: each source has an event when it starts and one when it ends, or a single one if it is
+//! named without having started.
 
 mod common;
 
@@ -7,11 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{NEVER, Task, ready, source, sources};
+use common::{NEVER, Source, Task, ready, source, sources};
+use futures::future::{FutureExt, LocalBoxFuture};
 use futures_aggregate::{
-    Event, Reason, SourceError, fetch_and_aggregate, process_batch, stream_results,
+    Event, Reason, SourceError, each, fetch_and_aggregate, process_batch, stream_results,
 };
 
 /// What was seen, in order.
@@ -420,4 +422,359 @@ fn observer_of_batches_that_panics_is_told_of_what_comes_next() {
         assert_eq!(log.take(), [format!("{id} Ok(1)")]);
         assert_eq!(poll.is_ready(), id == 3);
     }
+}
+
+/// Waits until the clock shows that this much time has passed.
+fn pass(time: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// The ids of sources that have ended, and how long they took.
+type Ends = Rc<RefCell<Vec<(usize, Duration)>>>;
+
+/// One of the three operations, with one source in flight at a time.
+fn timed_run(
+    operation: usize,
+    list: Vec<(usize, Source)>,
+    source_timeout: Duration,
+    signal: Source,
+    ends: &Ends,
+) -> LocalBoxFuture<'static, ()> {
+    let ends = ends.clone();
+    let observer = move |event: Event<'_, usize, u32, &'static str>| match event {
+        Event::Finished { id, elapsed, .. } | Event::Unfinished { id, elapsed, .. } => {
+            ends.borrow_mut().push((*id, elapsed));
+        }
+        _ => {}
+    };
+    match operation {
+        0 => fetch_and_aggregate(list, NEVER)
+            .concurrency(1)
+            .source_timeout(source_timeout)
+            .cancel_on(signal)
+            .catch_panics()
+            .observe(observer)
+            .map(drop)
+            .boxed_local(),
+        1 => process_batch([list])
+            .source_concurrency(1)
+            .batch_timeout(NEVER)
+            .source_timeout(source_timeout)
+            .cancel_on(signal)
+            .catch_panics()
+            .observe(observer)
+            .map(drop)
+            .boxed_local(),
+        _ => {
+            let (sender, receiver) = async_channel::unbounded();
+            stream_results(list, sender)
+                .concurrency(1)
+                .source_timeout(source_timeout)
+                .cancel_on(signal)
+                .catch_panics()
+                .observe(observer)
+                .map(move |_| drop(receiver))
+                .boxed_local()
+        }
+    }
+}
+
+#[test]
+fn end_of_a_source_tells_the_time_since_its_start() {
+    const TIME: Duration = Duration::from_millis(5);
+    for (operation, way) in
+        (0..3).flat_map(|it| ["answer", "panic", "time out", "cancel", "drop"].map(|way| (it, way)))
+    {
+        let (handles, list) = sources(2);
+        let (cancel, signal) = source();
+        let source_timeout = if way == "time out" { TIME } else { NEVER };
+        let ends = Ends::default();
+        let run = timed_run(operation, list, source_timeout, signal, &ends);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        pass(TIME);
+        handles[0].answer(Ok(0));
+        // The second source starts in the poll in which the first one ends.
+        let earliest = Instant::now();
+        assert!(task.settle().is_pending());
+        pass(TIME);
+        match way {
+            "answer" => handles[1].answer(Ok(1)),
+            "panic" => {
+                handles[1].on_poll(|_| panic!("boom"));
+                handles[1].wake();
+            }
+            "cancel" => cancel.answer(Ok(0)),
+            "drop" => task.drop_future(),
+            _ => {}
+        }
+        if way != "drop" {
+            task.wait();
+        }
+        let most = earliest.elapsed();
+        let ends = ends.take();
+        let [(0, first), (1, second)] = ends[..] else {
+            panic!("operation {operation}, {way}: {ends:?}");
+        };
+        assert!(first >= TIME, "operation {operation}, {way}: {first:?}");
+        assert!(second >= TIME, "operation {operation}, {way}: {second:?}");
+        assert!(
+            second <= most,
+            "operation {operation}, {way}: {second:?} of {most:?}"
+        );
+    }
+}
+
+impl Log {
+    /// Of which ids it was told that they never started, and why.
+    fn not_started(&self) -> Vec<String> {
+        let log = self.take();
+        let lines = log.iter().filter_map(|line| {
+            let (id, reason) = line.split_once(" not started: ")?;
+            Some(format!("{id} {reason}"))
+        });
+        lines.collect()
+    }
+}
+
+#[test]
+fn ids_that_never_start_are_told_with_the_reason_of_the_run() {
+    let cases = [
+        ("cancel", "Cancelled"),
+        ("expire", "TimedOut"),
+        ("timeout", "TimedOut"),
+        ("fail_fast", "SourceFailed"),
+        ("quorum", "NotNeeded"),
+        ("rule", "NotNeeded"),
+        ("unreachable", "QuorumUnreachable"),
+    ];
+    for (ending, reason) in cases {
+        let log = Log::default();
+        let (handles, list) = sources(4);
+        let (cancel, signal) = source();
+        let (deadline, timer) = source();
+        let timeout = if ending == "timeout" {
+            Duration::ZERO
+        } else {
+            NEVER
+        };
+        let run = fetch_and_aggregate(list, timeout)
+            .concurrency(2)
+            .cancel_on(signal)
+            .expire_on(timer)
+            .observe(log.observer());
+        let run = match ending {
+            "fail_fast" => run.fail_fast(),
+            "quorum" => run.quorum(1),
+            "unreachable" => run.quorum(4),
+            _ => run,
+        };
+        let mut task =
+            Task::new(run.stop_when(|so_far| ending == "rule" && !so_far.results.is_empty()));
+        if task.settle().is_pending() {
+            match ending {
+                "cancel" => cancel.answer(Ok(0)),
+                "expire" => deadline.answer(Ok(0)),
+                "fail_fast" | "unreachable" => handles[0].answer(Err("refused")),
+                _ => handles[0].answer(Ok(0)),
+            }
+            let _ = task.finish();
+        }
+        let expected = [2, 3].map(|id| format!("{id} {reason}"));
+        assert_eq!(log.not_started(), expected, "{ending}");
+    }
+
+    // A run that ends before it starts any source names all of them.
+    let (log, (_, list)) = (Log::default(), sources(2));
+    let run = fetch_and_aggregate(list, NEVER).quorum(3);
+    assert!(Task::new(run.observe(log.observer())).finish().is_err());
+    assert_eq!(
+        log.take(),
+        [
+            "0 not started: QuorumUnreachable",
+            "1 not started: QuorumUnreachable"
+        ]
+    );
+}
+
+#[test]
+fn ids_that_never_start_are_told_by_drivers_of_streams() {
+    for (ending, reason) in [
+        ("cancel", "Cancelled"),
+        ("expire", "TimedOut"),
+        ("timeout", "TimedOut"),
+        ("leave", "ReceiverClosed"),
+    ] {
+        let log = Log::default();
+        let (cancel, signal) = source();
+        let (deadline, timer) = source();
+        let timeout = if ending == "timeout" {
+            Duration::ZERO
+        } else {
+            NEVER
+        };
+        let (sender, receiver) = async_channel::unbounded();
+        let run = stream_results(each(0..4, |_| source().1), sender)
+            .concurrency(2)
+            .timeout(timeout)
+            .cancel_on(signal)
+            .expire_on(timer)
+            .observe(log.observer());
+        let mut task = Task::new(run);
+        if task.settle().is_pending() {
+            match ending {
+                "cancel" => cancel.answer(Ok(0)),
+                "expire" => deadline.answer(Ok(0)),
+                _ => drop(receiver),
+            }
+            assert!(task.finish().is_err());
+        }
+        let expected = [2, 3].map(|id| format!("{id} {reason}"));
+        assert_eq!(log.not_started(), expected, "{ending}");
+    }
+}
+
+/// Three batches of three sources, with one source of a batch in flight at a time.
+fn batches() -> (Vec<common::Handle>, Vec<Vec<(usize, Source)>>) {
+    let (handles, list) = sources(9);
+    let mut list = list.into_iter();
+    let batches = (0..3).map(|_| list.by_ref().take(3).collect()).collect();
+    (handles, batches)
+}
+
+#[test]
+fn ids_that_never_start_are_told_when_the_run_of_their_batch_ends() {
+    for (ending, reason) in [
+        ("cancel", "Cancelled"),
+        ("expire", "TimedOut"),
+        ("fail_fast", "SourceFailed"),
+        ("quorum", "NotNeeded"),
+    ] {
+        let log = Log::default();
+        let (handles, batches) = batches();
+        let (cancel, signal) = source();
+        let (deadline, timer) = source();
+        let run = process_batch(batches)
+            .concurrency(2)
+            .source_concurrency(1)
+            .cancel_on(signal)
+            .expire_on(timer)
+            .observe(log.observer());
+        let run = match ending {
+            "fail_fast" => run.batch_fail_fast().fail_fast(),
+            "quorum" => run.batch_quorum(1).quorum(1),
+            _ => run,
+        };
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        match ending {
+            "cancel" => cancel.answer(Ok(0)),
+            "expire" => deadline.answer(Ok(0)),
+            "fail_fast" => handles[0].answer(Err("refused")),
+            _ => handles[0].answer(Ok(0)),
+        }
+        let _ = task.finish();
+        // Of the first batch two, of the second two, and the third batch as a whole.
+        let expected = [1, 2, 4, 5, 6, 7, 8].map(|id| format!("{id} {reason}"));
+        assert_eq!(log.not_started(), expected, "{ending}");
+    }
+}
+
+#[test]
+fn ids_that_never_start_are_told_when_their_batch_ends() {
+    for (ending, reason) in [
+        ("timeout", "TimedOut"),
+        ("fail_fast", "SourceFailed"),
+        ("quorum", "NotNeeded"),
+        ("unreachable", "QuorumUnreachable"),
+    ] {
+        let log = Log::default();
+        let (handles, batches) = batches();
+        let run = process_batch(batches)
+            .source_concurrency(1)
+            .observe(log.observer());
+        let run = match ending {
+            "timeout" => run.batch_timeout(Duration::ZERO),
+            "fail_fast" => run.batch_fail_fast(),
+            "quorum" => run.batch_quorum(1),
+            _ => run.batch_quorum(3),
+        };
+        let mut task = Task::new(run);
+        if task.settle().is_pending() {
+            let answer = if ending == "quorum" {
+                Ok(0)
+            } else {
+                Err("refused")
+            };
+            handles[3].answer(answer);
+            assert!(task.settle().is_pending());
+            let expected = [4, 5].map(|id| format!("{id} {reason}"));
+            assert_eq!(log.not_started(), expected, "{ending}");
+            continue;
+        }
+        let expected = [1, 2, 4, 5, 7, 8].map(|id| format!("{id} {reason}"));
+        assert_eq!(log.not_started(), expected, "{ending}");
+    }
+}
+
+#[test]
+fn run_that_is_dropped_tells_of_no_id_that_never_started() {
+    let (log, (_, list)) = (Log::default(), sources(3));
+    let run = fetch_and_aggregate(list, NEVER).concurrency(1);
+    let mut task = Task::new(run.observe(log.observer()));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(log.take(), ["0 started", "0 Cancelled"]);
+
+    let (log, (_, batches)) = (Log::default(), batches());
+    let run = process_batch(batches).concurrency(1).source_concurrency(1);
+    let mut task = Task::new(run.observe(log.observer()));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(log.take(), ["0 started", "0 Cancelled"]);
+
+    let (log, (_, list)) = (Log::default(), sources(3));
+    let (sender, _receiver) = async_channel::bounded(1);
+    let run = stream_results(list, sender).concurrency(1);
+    let mut task = Task::new(run.observe(log.observer()));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(log.take(), ["0 started", "0 Cancelled"]);
+
+    // A run that is dropped while it names its sources tells of no more of them.
+    let told = Rc::new(RefCell::new(0));
+    let count = told.clone();
+    let run = fetch_and_aggregate(each(0..1_000_000, |_| source().1), NEVER)
+        .cancel_on(ready(Ok(0)))
+        .observe(move |event| {
+            assert!(matches!(event, Event::NotStarted { .. }));
+            *count.borrow_mut() += 1;
+        });
+    let mut task = Task::new(run);
+    assert!(task.poll().is_pending());
+    let so_far = *told.borrow();
+    assert!((1..1_000_000).contains(&so_far));
+    task.drop_future();
+    assert_eq!(*told.borrow(), so_far);
+}
+
+#[test]
+fn observer_that_panics_when_it_is_told_of_ids_that_never_start_loses_none_of_them() {
+    let (log, (_, list)) = (Log::default(), sources(4));
+    let run = fetch_and_aggregate(list, NEVER)
+        .concurrency(1)
+        .cancel_on(ready(Ok(0)))
+        .observe(|_| panic!("observer"))
+        .observe(log.observer());
+    let mut task = Task::new(run);
+    assert_eq!(common::panic_of(|| task.poll()), "observer");
+    let partial = task.finish().unwrap_err().partial;
+    assert_eq!(partial.unfinished, [0, 1, 2, 3]);
+    assert_eq!(
+        log.not_started(),
+        [0, 1, 2, 3].map(|id| format!("{id} Cancelled"))
+    );
 }

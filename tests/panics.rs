@@ -3,6 +3,7 @@
 mod common;
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -201,6 +202,30 @@ fn receiver_whose_waker_panics_costs_the_driver_one_panic_and_nothing_else() {
         received += std::iter::from_fn(|| receiver.try_recv().ok()).count();
         assert_eq!((streamed.delivered, received), (3, 3), "{ending}");
     }
+}
+
+#[test]
+#[ignore = "a poll that panics does not come to `expire_on`"]
+fn expiry_ends_a_run_in_which_every_poll_panics() {
+    let (deadline, timer) = source();
+    let list = (0_u32..).map(|id| (id, std::future::poll_fn(move |_| fail(id))));
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
+    panic_of(|| task.poll());
+    deadline.answer(Ok(0));
+    let result = (0..1_000).find_map(|_| {
+        let poll = catch_unwind(AssertUnwindSafe(|| task.poll()));
+        match poll.unwrap_or(Poll::Pending) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    });
+    let interrupted = result.expect("the run goes on").unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+}
+
+/// Panics without the message that the panic hook prints.
+fn fail(id: u32) -> Poll<Result<u32, &'static str>> {
+    resume_unwind(Box::new(format!("source {id}")))
 }
 
 /// What a source panics with, and panics when it is dropped, so many times.
