@@ -19,7 +19,7 @@ fn spawnable<F: Future + FusedFuture + Send + 'static>(future: F) -> F {
     future
 }
 
-/// A future that must not be moved, and may be sent.
+/// A future that is `Send` and not `Unpin`.
 async fn pinned() -> Result<u32, String> {
     let pinned = PhantomPinned;
     std::future::ready(()).await;
@@ -28,7 +28,7 @@ async fn pinned() -> Result<u32, String> {
 }
 
 #[test]
-fn operations_are_spawnable_as_they_are_returned() {
+fn operations_are_send_and_fused() {
     let pool = ThreadPool::new().unwrap();
     let (sender, receiver) = async_channel::bounded(2);
     let list = || (0..4).map(|id| (id, pinned()));
@@ -45,7 +45,7 @@ fn operations_are_spawnable_as_they_are_returned() {
 }
 
 #[test]
-fn operations_with_every_setting_are_spawnable() {
+fn operations_with_every_setting_are_send_and_fused() {
     let second = Duration::from_secs(1);
     let list = || (0..4).map(|id| (id, pinned()));
     let (sender, _receiver) = async_channel::bounded(2);
@@ -100,7 +100,7 @@ fn results_are_plain_data() {
 }
 
 #[test]
-fn debug_asks_nothing_of_the_parts() {
+fn debug_requires_nothing_of_the_parts() {
     struct Opaque;
     let list = || [(Opaque, ready(Err::<Opaque, _>(Opaque)))];
     let fetch = fetch_and_aggregate(list(), NEVER).cancel_on(ready(Opaque));
