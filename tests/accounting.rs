@@ -1,4 +1,4 @@
-//! Every source ends in exactly one place, whatever happens to the run.
+//! Accounting: every source ends in exactly one list of the result, however the run ends.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn results_and_errors_are_in_completion_order_under_their_ids() {
 }
 
 #[test]
-fn ids_need_no_trait_at_all() {
+fn ids_need_no_traits() {
     struct Opaque;
     let sources = [(Opaque, ready(Ok(1))), (Opaque, ready(Err("refused")))];
     let aggregate = Task::new(fetch_and_aggregate(sources, NEVER))
@@ -46,7 +46,7 @@ fn sources_in_flight_come_before_those_never_started_in_the_order_of_the_list() 
         .cancel_on(signal);
     let mut task = Task::new(run);
     assert!(task.settle().is_pending());
-    // The slot of source 1 is used again by source 3, which is younger than 2.
+    // Source 3 reuses the slot of source 1, but it starts after source 2.
     handles[1].answer(Ok(10));
     assert!(task.settle().is_pending());
     cancel.answer(Ok(0));
@@ -57,7 +57,7 @@ fn sources_in_flight_come_before_those_never_started_in_the_order_of_the_list() 
 }
 
 #[test]
-fn source_is_dropped_before_its_outcome_is_handed_over() {
+fn source_is_dropped_before_its_outcome_is_delivered() {
     let (handle, source) = source();
     let (sender, receiver) = async_channel::unbounded();
     let undelivered = receiver.clone();
@@ -81,7 +81,7 @@ fn finished_source_is_dropped_while_others_are_pending() {
 }
 
 #[test]
-fn outcome_of_the_deciding_poll_beats_a_cancel_that_comes_after_it() {
+fn last_outcome_beats_a_cancel_that_comes_in_the_same_poll() {
     let (handle, only) = source();
     let (cancel, signal) = source();
     let late = cancel.clone();
@@ -93,7 +93,7 @@ fn outcome_of_the_deciding_poll_beats_a_cancel_that_comes_after_it() {
 }
 
 #[test]
-fn first_cause_of_an_interruption_wins() {
+fn first_reason_of_an_interruption_wins() {
     let (handles, sources) = sources(1);
     let (cancel, signal) = source();
     let (deadline, timer) = source();
@@ -132,7 +132,7 @@ fn never_started_batches_name_their_sources_in_their_own_outcome() {
 }
 
 #[test]
-fn a_million_sources_are_pulled_as_they_are_started() {
+fn a_million_sources_are_pulled_as_they_start() {
     let pulled = std::cell::Cell::new(0);
     let list = (0..1_000_000).map(|id| {
         pulled.set(pulled.get() + 1);

@@ -1,16 +1,16 @@
-//! What broke other crates of this field, each with a test named after it: here by wakers. Of panics
-//! and drops is `adversarial_drops.rs`, of sizes, time and receivers `adversarial_loads.rs`. What
-//! takes more than one test is proved elsewhere:
+//! Failures that other crates of this field had, with a test for each. This file is about wakers. The
+//! failures by panics and drops are in `adversarial_drops.rs`, and those by sizes, time and receivers in
+//! `adversarial_loads.rs`. These have their tests elsewhere:
 //!
 //! | | |
 //! |---|---|
-//! | a wake between the scan and the registration, in every order of threads | `src/run/ready/models.rs` |
+//! | a wake between the scan and the registration, in every order of threads | `src/scheduler/ready/models.rs` |
 //! | a runtime's cooperative budget (futures-rs #2526, tokio #2390) | `tests/executors/tests/tokio.rs` |
-//! | sources that panic, when polled and when dropped, wherever it happens | `tests/exhaustive.rs` |
-//! | lists that panic half way through | `tests/bad_lists.rs` |
-//! | wakes while the run is dropped, in every order of threads | `src/run/ready/models.rs` |
-//! | no time, all time, and sources that are always ready | `tests/bad_durations.rs`, `tests/bad_lists.rs` |
-//! | `Send` where the parts are (futures-rs #2788, #3003) | `tests/auto_traits.rs` |
+//! | sources that panic when they are polled or dropped, at every point of a run | `tests/exhaustive.rs` |
+//! | iterators that panic before their end | `tests/bad_lists.rs` |
+//! | a wake while the run is dropped, in every order of threads | `src/scheduler/ready/models.rs` |
+//! | timeouts of zero and of the maximum, and sources that are always ready | `tests/bad_durations.rs`, `tests/bad_lists.rs` |
+//! | operations that are `Send` if their parts are (futures-rs #2788, #3003) | `tests/auto_traits.rs`, `tests/types.rs` |
 
 mod common;
 
@@ -38,7 +38,7 @@ fn wake_between_the_scan_and_the_registration_is_not_lost() {
         let mut task = Task::new(fetch_and_aggregate(list, NEVER));
         let woken = handles[slot].clone();
         let own = task.waker();
-        // Nothing is woken while the sources are asked, and the waker is cloned to be registered.
+        // The source is woken when the poll clones the waker to register it, after all sources were polled.
         let registers = waker(move |usage| match usage {
             Use::Clone => woken.answer(Ok(1)),
             Use::Wake => own.wake_by_ref(),
@@ -51,7 +51,7 @@ fn wake_between_the_scan_and_the_registration_is_not_lost() {
     }
 }
 
-/// A set that clears the mark of a source after its poll.
+/// The failure: a set clears the ready flag of a source after it has polled the source.
 #[test]
 fn source_that_wakes_itself_while_it_is_polled_is_polled_again() {
     for slot in [0, 99] {
@@ -85,7 +85,7 @@ fn source_that_wakes_itself_for_ever_is_polled_once_in_each_poll() {
 
 /// tokio #3516.
 #[test]
-fn runs_within_runs_do_not_multiply_polls() {
+fn nested_runs_do_not_multiply_polls() {
     let (handles, mut list) = sources(4);
     let inner = fetch_and_aggregate(list.split_off(2), NEVER);
     let middle = fetch_and_aggregate([(0, inner)], NEVER);
@@ -101,7 +101,7 @@ fn runs_within_runs_do_not_multiply_polls() {
 
 /// futures-rs #2725.
 #[test]
-fn run_that_moves_from_task_to_task_wakes_the_one_that_polled_it_last() {
+fn run_that_moves_between_tasks_wakes_the_task_that_polled_it_last() {
     let (handles, list) = sources(2);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
     let other = Task::new(pending::<()>());
@@ -131,7 +131,7 @@ fn spurious_poll_polls_no_source() {
 
 /// futures-buffered #5, #10.
 #[test]
-fn stale_waker_costs_the_next_source_of_its_slot_one_poll_at_the_most() {
+fn stale_waker_costs_the_next_source_in_its_slot_at_most_one_poll() {
     let (handles, list) = sources(2);
     handles[0].keep_waker();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(1));
@@ -161,9 +161,9 @@ fn stale_waker_of_an_empty_slot_is_harmless() {
     assert_eq!(polls(&handles), [2, 1]);
 }
 
-/// A set that keeps the task's waker for as long as anybody keeps one of its own.
+/// The failure: a set holds the waker of its task for as long as one of its own wakers exists.
 #[test]
-fn wake_after_the_run_has_ended_or_was_dropped_wakes_nobody() {
+fn wake_after_the_end_or_the_drop_of_a_run_does_not_wake_its_task() {
     for drops in [true, false] {
         let (handles, list) = sources(2);
         handles[0].keep_waker();
@@ -187,9 +187,9 @@ fn wake_after_the_run_has_ended_or_was_dropped_wakes_nobody() {
     }
 }
 
-/// A set whose wakers own the source that they wake.
+/// The failure: a waker owns the source that it wakes.
 #[test]
-fn source_that_stores_its_own_waker_is_no_cycle() {
+fn source_that_stores_its_own_waker_is_dropped_with_the_run() {
     let witness = Arc::new(());
     let seen = witness.clone();
     let keeps = async move {
@@ -210,7 +210,7 @@ fn source_that_stores_its_own_waker_is_no_cycle() {
 
 /// tokio #5861, futures-rs #853.
 #[test]
-fn waker_that_is_kept_for_ever_keeps_a_few_bytes_and_never_the_source() {
+fn waker_that_outlives_the_run_retains_a_few_bytes_and_no_source() {
     let kept = Mutex::new(None);
     let large = async {
         let large = [0_u8; 10_000];
@@ -232,11 +232,11 @@ fn waker_that_is_kept_for_ever_keeps_a_few_bytes_and_never_the_source() {
 
 /// tokio #5429, #5578.
 #[test]
-fn waker_used_under_a_lock_runs_no_foreign_code_but_the_wake_of_the_task() {
+fn waker_used_under_a_lock_calls_nothing_but_the_wake_of_the_task() {
     let lock = Arc::new(Mutex::new(()));
     let needs_the_lock = || {
         let lock = lock.clone();
-        move || drop(lock.try_lock().expect("nobody holds the lock"))
+        move || drop(lock.try_lock().expect("the lock is free"))
     };
     let kept = Arc::new(Mutex::new(Vec::new()));
     let (handles, list) = sources(2);
@@ -281,7 +281,7 @@ fn waker_used_under_a_lock_runs_no_foreign_code_but_the_wake_of_the_task() {
     drop(last);
 }
 
-/// A set that holds a lock of its own while it wakes its task.
+/// The failure: a set holds a lock of its own while it wakes its task.
 #[test]
 fn task_may_poll_drop_or_cancel_the_run_in_its_wake() {
     for reaction in ["poll", "drop", "cancel"] {
@@ -296,7 +296,7 @@ fn task_may_poll_drop_or_cancel_the_run_in_its_wake() {
             "drop" => woken.lock().unwrap().drop_future(),
             _ => cancel.answer(Ok(0)),
         });
-        // The run moves, because the first task to wait has a place of its own.
+        // The run is polled by two tasks, because the waker of the first one is stored in another place.
         assert!(task.lock().unwrap().poll().is_pending());
         assert!(task.lock().unwrap().poll_with(&reacts).is_pending());
         handles[0].wake();
@@ -315,9 +315,9 @@ fn task_may_poll_drop_or_cancel_the_run_in_its_wake() {
     }
 }
 
-/// A set whose lock is poisoned, or whose flag is left standing, by a wake that panics.
+/// The failure: a wake that panics poisons a lock of the set, or leaves a flag set.
 #[test]
-fn wake_of_the_task_that_panics_loses_no_other() {
+fn panic_in_the_wake_of_the_task_loses_no_other_wake() {
     let (handles, list) = sources(2);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
     let panics = waker(|usage| assert!(usage != Use::Wake, "wake"));
@@ -330,9 +330,9 @@ fn wake_of_the_task_that_panics_loses_no_other() {
     assert_eq!(aggregate.unwrap().results, [(0, 1), (1, 2)]);
 }
 
-/// futures-timer 3.0.4, whose thread ends by it, and all timers of the process with it.
+/// futures-timer 3.0.4: its thread ends at such a panic, and with it all timers of the process.
 #[test]
-fn wake_of_the_task_that_panics_for_a_deadline_ends_no_other_timer() {
+fn panic_in_the_wake_for_a_deadline_stops_no_other_timer() {
     const SHORT: Duration = Duration::from_millis(100);
     let (_, list) = sources(1);
     let mut task = Task::new(fetch_and_aggregate(list, SHORT));

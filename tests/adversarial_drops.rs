@@ -1,4 +1,4 @@
-//! What broke other crates of this field, by panics and by drops. See `adversarial.rs` for the rest.
+//! Failures that other crates of this field had with panics and drops. See `adversarial.rs` for the others.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::{Handle, NEVER, Task, alive, panic_of, polls, source, sources};
 use futures::FutureExt;
 use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, stream_results};
 
-/// futures-buffered 0.2.14, which stays pending for ever.
+/// futures-buffered 0.2.14: it stays pending for ever.
 #[test]
 fn source_that_panics_in_poll_is_dropped_once_and_the_others_go_on() {
     let (handles, list) = sources(3);
@@ -31,7 +31,7 @@ fn source_that_panics_in_poll_is_dropped_once_and_the_others_go_on() {
     assert_eq!(handles[1].polls(), 2);
 }
 
-/// futures-rs 0.3.34, which drops one of three and leaks the rest.
+/// futures-rs 0.3.34: it drops one of three sources and leaks the others.
 #[test]
 fn source_that_panics_in_drop_keeps_no_other_alive() {
     for interrupt in [true, false] {
@@ -61,7 +61,7 @@ fn source_that_panics_in_drop_keeps_no_other_alive() {
     }
 }
 
-/// An outcome that counts that it is dropped, and may panic then.
+/// An outcome that counts its drops, and may panic in them.
 struct Outcome {
     drops: Arc<AtomicUsize>,
     panics: bool,
@@ -74,7 +74,7 @@ impl Drop for Outcome {
     }
 }
 
-/// A set that is left half dropped.
+/// The failure: a panic leaves a set half dropped.
 #[test]
 fn outcome_that_panics_in_drop_keeps_no_other_and_no_source_alive() {
     let drops = Arc::new(AtomicUsize::new(0));
@@ -90,7 +90,7 @@ fn outcome_that_panics_in_drop_keeps_no_other_and_no_source_alive() {
     let (sender, receiver) = async_channel::bounded(1);
     let mut task = Task::new(stream_results(list, sender));
     assert!(task.settle().is_pending());
-    // One is in the channel, one is parked, and two are in line.
+    // One outcome is in the channel, one waits for room, and two are queued.
     handles[..4].iter().for_each(|handle| handle.answer(Ok(0)));
     assert!(task.settle().is_pending());
     assert_eq!(panic_of(|| task.drop_future()), "outcome");
@@ -100,9 +100,9 @@ fn outcome_that_panics_in_drop_keeps_no_other_and_no_source_alive() {
     assert_eq!(drops.load(Ordering::Relaxed), 4);
 }
 
-/// A set that borrows itself while it drops a source.
+/// The failure: a set is borrowed while it drops a source.
 #[test]
-fn source_whose_drop_wakes_the_run_is_dropped_by_it() {
+fn source_whose_drop_wakes_the_run_can_be_dropped_by_the_run() {
     let (handles, list) = sources(3);
     let (cancel, signal) = source();
     for (id, handle) in handles.iter().enumerate() {
@@ -120,9 +120,9 @@ fn source_whose_drop_wakes_the_run_is_dropped_by_it() {
     assert_eq!(alive(&handles), 0);
 }
 
-/// A driver that has checked for room before it drops the source.
+/// The failure: a driver checks for room in the channel before it drops the source.
 #[test]
-fn source_whose_drop_takes_the_room_of_its_own_outcome_loses_none() {
+fn source_whose_drop_fills_the_channel_loses_no_outcome() {
     let (handles, list) = sources(1);
     let (sender, receiver) = async_channel::bounded(1);
     let sends = sender.clone();
@@ -135,7 +135,7 @@ fn source_whose_drop_takes_the_room_of_its_own_outcome_loses_none() {
     assert_eq!(receiver.try_recv(), Ok((0, Ok(0))));
 }
 
-/// A driver that looks for its receiver before it drops the sources.
+/// The failure: a driver checks for its receiver before it drops the sources.
 #[test]
 fn source_whose_drop_drops_the_receiver_gives_every_outcome_back() {
     let (handles, list) = sources(3);
@@ -155,7 +155,7 @@ fn source_whose_drop_drops_the_receiver_gives_every_outcome_back() {
 
 /// futures-rs #2529, #2781.
 #[test]
-fn threads_that_wake_sources_of_a_run_that_is_dropped_keep_nothing_of_it() {
+fn threads_that_wake_sources_of_a_dropped_run_keep_nothing_alive() {
     for _ in 0..100 {
         let (handles, list) = sources(100);
         handles.iter().for_each(Handle::keep_waker);

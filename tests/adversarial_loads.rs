@@ -1,5 +1,5 @@
-//! What broke other crates of this field, by sizes, by time, and by receivers that do not keep up.
-//! See `adversarial.rs` for the rest.
+//! Failures that other crates of this field had with sizes, with time, and with slow receivers. See
+//! `adversarial.rs` for the others.
 
 mod common;
 
@@ -18,7 +18,7 @@ use futures_aggregate::{Reason, fetch_and_aggregate, stream_results};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Sources that answer at their second poll, and leave their wakers where others can wake them.
+/// Makes sources that answer in their second poll, and collects the wakers of their first one.
 struct Waiting {
     wakers: RefCell<Vec<Waker>>,
     polls: Cell<usize>,
@@ -37,7 +37,7 @@ impl Waiting {
         })
     }
 
-    /// Wakes the later half of those that wait. Returns how many that were.
+    /// Wakes the second half of the pending sources, last first, and returns how many it woke.
     fn wake_half(&self) -> usize {
         let mut wakers = self.wakers.borrow_mut();
         let rest = wakers.len() / 2;
@@ -45,9 +45,9 @@ impl Waiting {
     }
 }
 
-/// Sets that miss the last bit of a word, or poll a whole word for one bit.
+/// The failure: a set misses the last bit of a word, or polls a whole word for one bit.
 #[test]
-fn sources_at_the_edges_of_the_words_of_bits_are_polled_when_they_are_woken() {
+fn sources_at_the_edges_of_words_of_bits_are_polled_exactly_when_woken() {
     for count in [
         0, 1, 31, 32, 33, 63, 64, 65, 95, 96, 97, 4_095, 4_096, 4_097, 4_127, 4_128, 4_129,
         1_000_000,
@@ -67,9 +67,9 @@ fn sources_at_the_edges_of_the_words_of_bits_are_polled_when_they_are_woken() {
     }
 }
 
-/// Sets that look at every source for each.
+/// The failure: a set visits all its sources for each one that is woken.
 #[test]
-fn completing_one_at_a_time_in_reverse_order_stays_linear() {
+fn answers_in_reverse_order_one_at_a_time_take_linear_time() {
     const COUNT: usize = 100_000;
     let (handles, list) = sources(COUNT);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
@@ -109,9 +109,9 @@ fn dropping_a_million_pending_sources_neither_recurses_nor_allocates() {
     dropped.unwrap().join().unwrap();
 }
 
-/// A timer that has fired too early, or has not fired, and is asked over and over.
+/// The failure: a timer that fires too early, or not at all, is polled again and again.
 #[test]
-fn deadline_by_a_clock_that_stands_still_keeps_nobody_busy() {
+fn timer_that_wakes_without_firing_is_polled_once_for_each_wake() {
     let (handles, list) = sources(2);
     let (clock, timer) = source();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
@@ -131,7 +131,7 @@ fn deadline_by_a_clock_that_stands_still_keeps_nobody_busy() {
 
 /// futures-rs #264.
 #[test]
-fn receiver_that_goes_away_while_a_send_is_parked_gives_the_outcomes_back() {
+fn receiver_dropped_while_a_send_waits_gives_the_outcomes_back() {
     let (handles, list) = sources(4);
     let (sender, receiver) = async_channel::bounded(1);
     let mut task = Task::new(stream_results(list, sender));
@@ -149,7 +149,7 @@ fn receiver_that_goes_away_while_a_send_is_parked_gives_the_outcomes_back() {
 
 /// Oxide RFD 609, futures-rs #2387.
 #[test]
-fn source_is_polled_while_a_send_waits_so_that_a_lock_of_the_receiver_is_no_deadlock() {
+fn source_is_polled_while_a_send_waits_so_a_lock_shared_with_the_receiver_cannot_deadlock() {
     let lock = Arc::new(Mutex::new(()));
     let (holder, held) = source();
     let holds = lock.clone();
@@ -186,5 +186,5 @@ fn source_is_polled_while_a_send_waits_so_that_a_lock_of_the_receiver_is_no_dead
         }
         assert!(receives.settle().is_pending());
     }
-    panic!("three outcomes need no more turns than that");
+    panic!("three outcomes take at most three rounds");
 }

@@ -1,4 +1,4 @@
-//! What a run asks of the allocator.
+//! Allocations of a run: how many it makes, and how many bytes they take.
 
 mod common;
 
@@ -18,7 +18,7 @@ static ALLOCATOR: Counting = Counting;
 
 type Answer = Result<(), ()>;
 
-/// Waits until it is woken, for which it keeps its waker where all sources keep theirs.
+/// Pending until it is woken. Its waker goes into a list that all sources share.
 struct Waits<'a> {
     wakers: &'a RefCell<Vec<Waker>>,
     was_polled: bool,
@@ -37,7 +37,7 @@ impl Future for Waits<'_> {
     }
 }
 
-/// Waits for ever in 64 bytes, one of them for a waker if it keeps any.
+/// Pending for ever. It takes 64 bytes, whether it keeps its waker or not.
 struct Waits64 {
     keeps_waker: bool,
     waker: Option<Waker>,
@@ -67,7 +67,7 @@ impl Future for Waits64 {
 }
 
 #[test]
-fn sources_that_are_ready_cost_a_handful_of_allocations_in_all() {
+fn run_of_ready_sources_makes_at_most_eight_allocations() {
     for count in [1, 5, 64] {
         let sources = (0..count).map(|id| (id, ready(Answer::Ok(()))));
         let mut task = Task::new(fetch_and_aggregate(sources, NEVER));
@@ -78,7 +78,7 @@ fn sources_that_are_ready_cost_a_handful_of_allocations_in_all() {
 }
 
 #[test]
-fn source_in_flight_costs_two_allocations_at_the_most() {
+fn source_in_flight_costs_at_most_two_allocations() {
     const COUNT: usize = 10_000;
     let before = Counts::now();
     let sources = (0..COUNT).map(|id| (id, Waits64::new(true)));
@@ -89,7 +89,7 @@ fn source_in_flight_costs_two_allocations_at_the_most() {
 }
 
 #[test]
-fn source_that_takes_the_place_of_another_costs_none() {
+fn source_that_reuses_a_slot_costs_no_allocation() {
     const LIMIT: usize = 64;
     let wakers = RefCell::new(Vec::with_capacity(2 * LIMIT));
     let counted = RefCell::new(Vec::with_capacity(2));
@@ -113,7 +113,7 @@ fn source_that_takes_the_place_of_another_costs_none() {
     assert_eq!(counted[1].made - counted[0].made, 0);
 }
 
-/// Bytes for each of many sources in flight, in a run and in a `FuturesUnordered`.
+/// Bytes for each of many sources in flight: in a run, and in a `FuturesUnordered`.
 fn bytes_in_flight(keep_wakers: bool) -> (isize, isize) {
     const COUNT: usize = 10_000;
     let before = Counts::now();
@@ -136,25 +136,28 @@ fn bytes_in_flight(keep_wakers: bool) -> (isize, isize) {
 #[test]
 fn source_in_flight_takes_less_memory_than_in_futures_unordered_unless_it_keeps_its_waker() {
     let (own, peer) = bytes_in_flight(false);
-    assert!(own <= peer, "{own} bytes, {peer} there");
-    // Then what wakes it has to be apart from it, and the two take a little more.
+    assert!(own <= peer, "{own} bytes, {peer} in a FuturesUnordered");
+    // The waker of a source is then an allocation of its own, which takes a little more memory.
     let (own, peer) = bytes_in_flight(true);
-    assert!(own * 8 <= peer * 9, "{own} bytes, {peer} there");
-    println!("{own} bytes, {peer} there");
+    assert!(
+        own * 8 <= peer * 9,
+        "{own} bytes, {peer} in a FuturesUnordered"
+    );
+    println!("{own} bytes, {peer} in a FuturesUnordered");
 }
 
 #[test]
-fn room_for_results_is_made_once_where_all_will_come() {
+fn capacity_for_results_is_reserved_once_if_all_are_expected() {
     let sources = (0..1000).map(|id| (id, ready(Answer::Ok(()))));
     let aggregate = Task::new(fetch_and_aggregate(sources, NEVER)).finish();
-    // One that grows would have come to 1,024.
+    // A vector that grows would have a capacity of 1,024.
     assert!((1000..1024).contains(&aggregate.unwrap().results.capacity()));
 }
 
 #[test]
-fn room_for_results_is_made_only_for_those_that_will_come() {
+fn capacity_for_results_is_reserved_only_for_those_that_are_expected() {
     let source = |id: u64| (id, ready(Answer::Ok(())));
-    // Endless, or known but not all of them needed, or more than there is memory for.
+    // The number is unknown, or it is known but fewer are enough.
     let mut task = Task::new(fetch_and_aggregate((0..).map(source), NEVER).quorum(1));
     assert!(task.finish().unwrap().results.capacity() < 10);
     let mut task = Task::new(fetch_and_aggregate((0..1000).map(source), NEVER).quorum(1));
@@ -162,10 +165,11 @@ fn room_for_results_is_made_only_for_those_that_will_come() {
     let run = fetch_and_aggregate((0..1000).map(source), NEVER);
     let mut task = Task::new(run.stop_when(|so_far| so_far.results.len() == 1));
     assert!(task.finish().unwrap().results.capacity() < 10);
-    // A list that may have far fewer than it says.
+    // An iterator that may yield far fewer than its upper bound.
     let few = (0..1000).filter(|id| id % 100 == 0).map(source);
     let mut task = Task::new(fetch_and_aggregate(few, NEVER));
     assert!(task.finish().unwrap().results.capacity() < 100);
+    // More than there is memory for.
     let before = Counts::now();
     let run = fetch_and_aggregate((0..1 << 40).map(source), NEVER).concurrency(1);
     let mut task = Task::new(run);
@@ -174,7 +178,7 @@ fn room_for_results_is_made_only_for_those_that_will_come() {
 }
 
 #[test]
-fn large_source_shares_no_allocation() {
+fn large_source_is_stored_in_no_more_than_two_places() {
     let large = async {
         let large = [0_u8; 10_000];
         std::future::pending::<()>().await;
@@ -185,7 +189,7 @@ fn large_source_shares_no_allocation() {
     let before = Counts::now();
     let mut task = Task::new(fetch_and_aggregate(std::iter::once((0, large)), NEVER));
     assert!(task.settle().is_pending());
-    // Once in the list, and once in its slot.
+    // Once in the iterator, and once in its slot.
     assert!(
         before.bytes_since() < 2 * size + 4096,
         "{}",

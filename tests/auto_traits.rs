@@ -1,27 +1,25 @@
-//! What the operations can be used for at all: spawned, borrowed from, moved, and named.
+//! Traits that operations and their results have to implement: `Send`, `FusedFuture`, `Debug`, and those
+//! of plain data. How callers use the types is in `types.rs`.
 
 mod common;
 
-use std::cell::Cell;
 use std::future::{Future, ready};
 use std::marker::PhantomPinned;
-use std::rc::Rc;
 use std::time::Duration;
 
 use common::{NEVER, Task};
-use futures::executor::{ThreadPool, block_on};
+use futures::executor::ThreadPool;
 use futures::future::FusedFuture;
-use futures_aggregate::types::{First, Never, Signals};
 use futures_aggregate::{
-    Aggregate, FetchAndAggregate, Interrupted, Outcome, ProcessBatch, Reason, SourceError,
-    Streamed, fetch_and_aggregate, process_batch, stream_results,
+    Aggregate, Interrupted, Outcome, Reason, SourceError, Streamed, fetch_and_aggregate,
+    process_batch, stream_results,
 };
 
 fn spawnable<F: Future + FusedFuture + Send + 'static>(future: F) -> F {
     future
 }
 
-/// A future that must not be moved, and may be sent.
+/// A future that is `Send` and not `Unpin`.
 async fn pinned() -> Result<u32, String> {
     let pinned = PhantomPinned;
     std::future::ready(()).await;
@@ -30,7 +28,7 @@ async fn pinned() -> Result<u32, String> {
 }
 
 #[test]
-fn operations_are_spawnable_as_they_are_returned() {
+fn operations_are_send_and_fused() {
     let pool = ThreadPool::new().unwrap();
     let (sender, receiver) = async_channel::bounded(2);
     let list = || (0..4).map(|id| (id, pinned()));
@@ -47,7 +45,7 @@ fn operations_are_spawnable_as_they_are_returned() {
 }
 
 #[test]
-fn operations_with_every_setting_are_spawnable() {
+fn operations_with_every_setting_are_send_and_fused() {
     let second = Duration::from_secs(1);
     let list = || (0..4).map(|id| (id, pinned()));
     let (sender, _receiver) = async_channel::bounded(2);
@@ -75,71 +73,8 @@ fn operations_with_every_setting_are_spawnable() {
     drop(spawnable(stream));
 }
 
-/// Closures and borrowed parameters inside a spawned async block are where inference of `Send`
-/// has failed for crates that store projections.
 #[test]
-fn async_blocks_around_operations_are_spawnable() {
-    async fn ask(host: &str, port: u16) -> Result<usize, std::io::Error> {
-        ready(()).await;
-        Ok(host.len() + usize::from(port))
-    }
-    let pool = ThreadPool::new().unwrap();
-    let (done, all_done) = async_channel::unbounded();
-    pool.spawn_ok(async move {
-        let hosts = ["one".to_owned(), "two".to_owned()];
-        let ports = [80, 443];
-        let fetched = fetch_and_aggregate(
-            hosts.iter().map(|host| (host.as_str(), ask(host, 80))),
-            Duration::from_secs(9),
-        )
-        .await;
-        let batches = process_batch(
-            hosts
-                .iter()
-                .map(|host| ports.iter().map(move |&port| (port, ask(host, port)))),
-        )
-        .await;
-        let (sender, receiver) = async_channel::bounded(2);
-        let streamed = stream_results(hosts.iter().map(|host| (host, ask(host, 80))), sender).await;
-        // As the documentation says, `join` takes it in an async block of its own.
-        let joined = fetch_and_aggregate(hosts.iter().map(|host| (host, ask(host, 80))), NEVER);
-        #[allow(clippy::redundant_async_block)]
-        let (joined, ()) = futures::future::join(async { joined.await }, ready(())).await;
-        let counts = [
-            joined.unwrap().results.len(),
-            fetched.unwrap().results.len(),
-            batches.unwrap().len(),
-            streamed.unwrap().delivered,
-            receiver.len(),
-        ];
-        let _ = done.send(counts).await;
-    });
-    assert_eq!(all_done.recv_blocking(), Ok([2, 2, 2, 2, 2]));
-}
-
-#[test]
-fn parts_that_cannot_be_sent_or_must_be_borrowed_are_welcome() {
-    let count = Cell::new(0);
-    let ask = |id: u32| {
-        let local = Rc::new(id);
-        let count = &count;
-        async move {
-            count.set(count.get() + *local);
-            Ok::<_, Rc<str>>(local)
-        }
-    };
-    let aggregate = block_on(fetch_and_aggregate((1..4).map(|id| (id, ask(id))), NEVER));
-    assert_eq!(aggregate.unwrap().results.len(), 3);
-    let batches = block_on(process_batch((1..4).map(|id| [(id, ask(id))])));
-    assert_eq!(batches.unwrap().len(), 3);
-    let (sender, receiver) = async_channel::unbounded();
-    let streamed = block_on(stream_results((1..4).map(|id| (id, ask(id))), sender));
-    assert_eq!(streamed.unwrap().delivered, 3);
-    assert_eq!((receiver.len(), count.get()), (3, 18));
-}
-
-#[test]
-fn operations_can_be_moved_between_polls_in_a_box_of_their_own() {
+fn boxed_operations_can_be_sent_to_another_thread_between_polls() {
     let (handles, list) = common::sources(2);
     let mut first = Task::new(fetch_and_aggregate(list, NEVER));
     assert!(first.settle().is_pending());
@@ -154,32 +89,6 @@ fn operations_can_be_moved_between_polls_in_a_box_of_their_own() {
 }
 
 #[test]
-fn types_of_operations_can_be_written_down() {
-    type Source = std::future::Ready<Result<u32, String>>;
-    struct Client {
-        fetch: FetchAndAggregate<std::vec::IntoIter<(u8, Source)>, u8, Source, u32, String>,
-        batch: ProcessBatch<
-            std::vec::IntoIter<Vec<(u8, Source)>>,
-            std::vec::IntoIter<(u8, Source)>,
-            u8,
-            Source,
-            u32,
-            String,
-            Signals<First<Never, std::future::Ready<()>>>,
-        >,
-    }
-    let client = Client {
-        fetch: fetch_and_aggregate(vec![(1, ready(Ok(1)))], NEVER),
-        batch: process_batch(vec![vec![(1, ready(Ok(1)))]]).cancel_on(ready(())),
-    };
-    assert!(block_on(client.fetch).is_ok());
-    assert_eq!(
-        block_on(client.batch).unwrap_err().reason,
-        Reason::Cancelled
-    );
-}
-
-#[test]
 fn results_are_plain_data() {
     fn data<D: Clone + PartialEq + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync>() {}
     data::<Aggregate<u8, u8, u8>>();
@@ -191,7 +100,7 @@ fn results_are_plain_data() {
 }
 
 #[test]
-fn debug_asks_nothing_of_the_parts() {
+fn debug_requires_nothing_of_the_parts() {
     struct Opaque;
     let list = || [(Opaque, ready(Err::<Opaque, _>(Opaque)))];
     let fetch = fetch_and_aggregate(list(), NEVER).cancel_on(ready(Opaque));

@@ -1,5 +1,5 @@
-//! Durations that are none, or too long for any clock, and timers that cannot be had. See the
-//! table on the front page.
+//! Timeouts of zero and timeouts too long for any clock, and a timer thread that cannot be started: rows
+//! of the table in `src/guide/unusual_input.md`.
 
 mod common;
 
@@ -16,7 +16,7 @@ use futures_aggregate::{
     Reason, SourceError, fetch_and_aggregate, hedge, process_batch, stream_results,
 };
 
-/// Long enough to be a timeout, short enough to wait for one that has to come.
+/// A timeout that a test can wait for.
 const SHORT: Duration = Duration::from_millis(20);
 
 /// One source that wakes itself for ever, and one that is ready.
@@ -27,11 +27,11 @@ fn busy_and_ready() -> (Handle, [(usize, Source); 2]) {
 }
 
 #[test]
-fn no_time_for_the_whole_gives_one_poll_to_each_source_that_the_first_poll_can_reach() {
+fn zero_timeout_gives_one_poll_to_each_source_that_the_first_poll_can_start() {
     let (busy, list) = busy_and_ready();
     let fetch = Task::new(fetch_and_aggregate(list, Duration::ZERO)).poll();
     let Poll::Ready(Err(interrupted)) = fetch else {
-        panic!("there is no time to wait");
+        panic!("a timeout of zero ends the run in its first poll");
     };
     assert_eq!(interrupted.reason, Reason::TimedOut);
     assert_eq!(interrupted.partial.results, [(1, 10)]);
@@ -41,7 +41,7 @@ fn no_time_for_the_whole_gives_one_poll_to_each_source_that_the_first_poll_can_r
     let (busy, list) = busy_and_ready();
     let batch = Task::new(process_batch([list]).timeout(Duration::ZERO)).poll();
     let Poll::Ready(Err(interrupted)) = batch else {
-        panic!("there is no time to wait");
+        panic!("a timeout of zero ends the run in its first poll");
     };
     assert_eq!(interrupted.reason, Reason::TimedOut);
     let outcome = interrupted.partial[0].as_ref().unwrap_err();
@@ -53,7 +53,7 @@ fn no_time_for_the_whole_gives_one_poll_to_each_source_that_the_first_poll_can_r
     let (sender, receiver) = bounded(2);
     let stream = Task::new(stream_results(list, sender).timeout(Duration::ZERO)).poll();
     let Poll::Ready(Err(interrupted)) = stream else {
-        panic!("there is no time to wait");
+        panic!("a timeout of zero ends the run in its first poll");
     };
     assert_eq!(interrupted.reason, Reason::TimedOut);
     assert_eq!(interrupted.partial.unfinished, [0]);
@@ -62,14 +62,14 @@ fn no_time_for_the_whole_gives_one_poll_to_each_source_that_the_first_poll_can_r
 }
 
 #[test]
-fn no_time_at_all_is_enough_for_sources_that_are_ready() {
+fn zero_timeout_is_enough_for_sources_that_are_ready() {
     let list = (0..100).map(|id| (id, ready(Ok(id))));
     let run = fetch_and_aggregate(list, Duration::ZERO).concurrency(7);
     assert_eq!(Task::new(run).finish().unwrap().results.len(), 100);
 }
 
 #[test]
-fn no_time_for_a_source_or_a_batch_gives_it_one_poll() {
+fn zero_timeout_of_a_source_or_a_batch_gives_it_one_poll() {
     let late = [(0, SourceError::TimedOut)];
     let (busy, list) = busy_and_ready();
     let run = fetch_and_aggregate(list, NEVER).source_timeout(Duration::ZERO);
@@ -108,7 +108,7 @@ fn no_time_for_a_source_or_a_batch_gives_it_one_poll() {
 }
 
 #[test]
-fn no_delay_of_a_hedge_starts_every_attempt_at_once() {
+fn zero_delay_of_a_hedge_starts_every_attempt_at_once() {
     let (handles, list) = sources(3);
     let mut attempts = list.into_iter().map(|(_, attempt)| attempt);
     let mut task = Task::new(hedge(Duration::ZERO, 3, |_| attempts.next().unwrap()));
@@ -126,7 +126,8 @@ fn sources_that_wake_themselves_for_ever_do_not_hold_up_the_deadline() {
     assert_eq!(alive(&handles), 0);
 }
 
-/// Runs the test of this name in a process of its own, in which no thread can be started.
+/// Runs the test of this name in a process in which no thread can be started. Returns whether this is that
+/// process.
 fn without_threads(test: &str) -> bool {
     const INSIDE: &str = "FUTURES_AGGREGATE_WITHOUT_THREADS";
     if std::env::var_os(INSIDE).is_some() {
@@ -135,7 +136,7 @@ fn without_threads(test: &str) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--test-threads=1"])
         .env(INSIDE, "yes")
-        // No address space has room for such a stack.
+        // A stack of this size does not fit into the address space.
         .env("RUST_MIN_STACK", (usize::MAX / 4).to_string())
         .output()
         .unwrap();
@@ -147,7 +148,7 @@ fn without_threads(test: &str) -> bool {
 
 #[test]
 fn duration_that_the_clock_cannot_express_is_no_limit_and_sets_no_timer() {
-    // There a timer that is set panics.
+    // In the process without threads, setting a timer panics.
     if !without_threads("duration_that_the_clock_cannot_express_is_no_limit_and_sets_no_timer") {
         return;
     }
@@ -186,7 +187,7 @@ fn duration_that_the_clock_cannot_express_is_no_limit_and_sets_no_timer() {
 }
 
 #[test]
-fn duration_that_the_clock_can_just_express_is_waited_for_and_delays_no_other() {
+fn longest_duration_that_the_clock_can_express_is_a_deadline_and_delays_no_other() {
     let is_expressed = |seconds| {
         Instant::now()
             .checked_add(Duration::from_secs(seconds))
@@ -213,21 +214,21 @@ fn duration_that_the_clock_can_just_express_is_waited_for_and_delays_no_other() 
 }
 
 #[test]
-fn timer_thread_that_cannot_be_started_costs_a_panic_and_no_outcome() {
-    if !without_threads("timer_thread_that_cannot_be_started_costs_a_panic_and_no_outcome") {
+fn timer_thread_that_cannot_be_started_panics_and_loses_no_outcome() {
+    if !without_threads("timer_thread_that_cannot_be_started_panics_and_loses_no_outcome") {
         return;
     }
     assert!(thread::Builder::new().spawn(|| ()).is_err());
     let (handles, list) = sources(2);
     let mut task = Task::new(fetch_and_aggregate(list, Duration::from_secs(3600)));
     let mut polled = || catch_unwind(AssertUnwindSafe(|| task.poll()));
-    // The sources wait, so that a timer is needed, at every poll anew.
+    // As long as a source is pending, each poll needs a timer.
     assert!(polled().is_err());
     handles[0].answer(Ok(1));
     assert!(polled().is_err());
     handles[1].answer(Ok(2));
     let Ok(Poll::Ready(Ok(aggregate))) = polled() else {
-        panic!("no timer is needed any more");
+        panic!("every source has answered, so no timer is needed");
     };
     assert_eq!(aggregate.results, [(0, 1), (1, 2)]);
     drop(task);
@@ -238,7 +239,7 @@ fn timer_thread_that_cannot_be_started_costs_a_panic_and_no_outcome() {
     let interrupted = loop {
         if let Ok(poll) = catch_unwind(AssertUnwindSafe(|| task.poll())) {
             let Poll::Ready(outcome) = poll else {
-                panic!("it waits, and nothing would wake it");
+                panic!("the run is pending, and nothing would wake it");
             };
             break outcome.unwrap_err();
         }

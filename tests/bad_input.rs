@@ -1,5 +1,6 @@
-//! What the front page says of unusual input, row by row. Of durations is `bad_durations.rs`, of
-//! lists `bad_lists.rs`; wakers whose wake panics are in `adversarial.rs`.
+//! Unusual input: rows of the table in `src/guide/unusual_input.md`. Those about durations are in
+//! `bad_durations.rs`, those about iterators in `bad_lists.rs`, and those about a wake that panics in
+//! `adversarial.rs`.
 
 mod common;
 
@@ -21,7 +22,7 @@ use futures_aggregate::{
 const NONE: [(usize, Source); 0] = [];
 
 #[test]
-fn zero_where_one_is_the_least_panics_at_the_line_of_the_call() {
+fn zero_where_at_least_one_is_required_panics_at_the_line_of_the_call() {
     let place = Arc::new(Mutex::new(None));
     let (seen, others) = (place.clone(), std::panic::take_hook());
     let this = thread::current().id();
@@ -78,7 +79,7 @@ fn receiver_inside_a_source_ends_the_run_when_the_source_is_dropped() {
 }
 
 #[test]
-fn channel_that_is_closed_before_the_start_means_that_no_source_is_polled() {
+fn no_source_is_polled_if_the_channel_is_closed_before_the_start() {
     for drops in [true, false] {
         let (handles, list) = sources(2);
         let (sender, receiver) = bounded(1);
@@ -96,7 +97,7 @@ fn channel_that_is_closed_before_the_start_means_that_no_source_is_polled() {
 }
 
 #[test]
-fn channel_of_capacity_one_takes_all_outcomes_in_their_order() {
+fn channel_of_capacity_one_delivers_all_outcomes_in_order() {
     let (sender, receiver) = bounded(1);
     let list = (0..20).map(|id| (id, ready(Ok(id))));
     let mut task = Task::new(stream_results(list, sender));
@@ -112,7 +113,7 @@ fn channel_of_capacity_one_takes_all_outcomes_in_their_order() {
 }
 
 #[test]
-fn poll_after_completion_panics_and_is_terminated_tells_before() {
+fn poll_after_completion_panics_and_is_terminated_reports_completion() {
     let (sender, _receiver) = bounded(1);
     let mut fetch = Task::new(fetch_and_aggregate(NONE, NEVER));
     let mut batch = Task::new(process_batch([NONE]));
@@ -135,7 +136,7 @@ fn poll_after_completion_panics_and_is_terminated_tells_before() {
     }
 }
 
-/// A waker of the task that panics once when it is used like this, after it was armed.
+/// A waker that panics at the first use of kind `bad` after it is armed, and a function that arms it.
 fn panics_once(bad: Use, wakes: Waker) -> (Waker, impl Fn()) {
     let armed = Arc::new(AtomicBool::new(false));
     let arm = armed.clone();
@@ -152,7 +153,7 @@ fn panics_once(bad: Use, wakes: Waker) -> (Waker, impl Fn()) {
 }
 
 #[test]
-fn waker_whose_clone_panics_costs_the_poll_that_clones_it_and_nothing_else() {
+fn panic_in_the_clone_of_a_waker_fails_one_poll_and_loses_nothing() {
     let (handles, list) = sources(2);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
     assert!(task.poll().is_pending());
@@ -162,7 +163,7 @@ fn waker_whose_clone_panics_costs_the_poll_that_clones_it_and_nothing_else() {
     handles[0].answer(Ok(1));
     assert_eq!(panic_of(|| task.poll_with(&panics)), "waker");
     assert_eq!((alive(&handles), polls(&handles)), (1, vec![2, 1]));
-    // It can be woken by nothing else, so the poll has woken it.
+    // The waker was not registered, so the poll itself has to wake the task.
     assert_eq!(other.wakes(), 1);
     assert!(task.poll_with(&panics).is_pending());
     handles[1].answer(Ok(2));
@@ -171,7 +172,7 @@ fn waker_whose_clone_panics_costs_the_poll_that_clones_it_and_nothing_else() {
 }
 
 #[test]
-fn waker_whose_drop_panics_costs_the_poll_that_drops_it_and_nothing_else() {
+fn panic_in_the_drop_of_a_waker_fails_one_poll_and_loses_nothing() {
     for ending in ["moved", "answered", "cancelled", "dropped"] {
         let (handles, list) = sources(2);
         let (cancel, signal) = source();
@@ -202,7 +203,7 @@ fn waker_whose_drop_panics_costs_the_poll_that_drops_it_and_nothing_else() {
 }
 
 #[test]
-fn waker_of_an_earlier_task_whose_drop_panics_costs_the_new_task_no_wake() {
+fn panic_in_the_drop_of_the_waker_of_an_earlier_task_loses_no_wake_of_the_new_task() {
     for deadline in [NEVER, Duration::from_millis(50)] {
         let (handles, list) = sources(2);
         let mut task = Task::new(fetch_and_aggregate(list, deadline));
@@ -211,7 +212,7 @@ fn waker_of_an_earlier_task_whose_drop_panics_costs_the_new_task_no_wake() {
         assert!(task.poll_with(&panics).is_pending());
         drop(panics);
         arm();
-        // The new task is polled, and the waker of the old one is dropped.
+        // A poll by the new task drops the waker of the old one.
         assert_eq!(panic_of(|| task.poll_with(&wakes.waker())), "waker");
         let before = wakes.wakes();
         if deadline == NEVER {
@@ -234,7 +235,7 @@ fn alarm_that_goes_off_before_a_late_run_waits_is_not_lost() {
     let mut task = Task::new(fetch_and_aggregate(list, Duration::from_millis(20)));
     assert!(task.poll().is_pending());
     thread::sleep(Duration::from_millis(30));
-    // The run is late, and sets an alarm for soon. Its new waker takes longer than that to be cloned.
+    // The run is polled late and sets an alarm. The alarm fires while the waker of the task is cloned.
     let (woken, was_woken) = std::sync::mpsc::channel();
     let slow = waker(move |usage| match usage {
         Use::Clone => thread::sleep(Duration::from_millis(50)),

@@ -1,5 +1,5 @@
-//! Lists that lie about their size, panic, never end, go on after their end, or re-enter their run.
-//! See the table on the front page.
+//! Iterators of sources that have a wrong size hint, panic, never end, continue after their end, or act on
+//! their own run: rows of the table in `src/guide/unusual_input.md`.
 
 mod common;
 
@@ -18,7 +18,7 @@ use futures_aggregate::{
 
 type Hint = (usize, Option<usize>);
 
-/// A list that says of itself that it is so long.
+/// An iterator with the size hint that it is given.
 struct Claims<I>(I, Hint);
 
 impl<I: Iterator> Iterator for Claims<I> {
@@ -33,7 +33,7 @@ impl<I: Iterator> Iterator for Claims<I> {
     }
 }
 
-/// Too low, too high, unknown, and lower bounds above the upper ones.
+/// Hints that are too low, too high, unknown, or whose lower bound exceeds the upper one.
 const HINTS: [Hint; 9] = [
     (0, Some(0)),
     (0, Some(1)),
@@ -47,8 +47,8 @@ const HINTS: [Hint; 9] = [
 ];
 
 #[test]
-fn list_that_lies_about_its_size_is_asked_to_its_end() {
-    // More than one poll starts.
+fn iterator_with_a_wrong_size_hint_is_pulled_to_its_end() {
+    // More than one poll can start.
     const COUNT: usize = 600;
     for hint in HINTS {
         let list = || Claims((0..COUNT).map(|id| (id, ready(Ok(0)))), hint);
@@ -73,7 +73,7 @@ fn list_that_lies_about_its_size_is_asked_to_its_end() {
 }
 
 #[test]
-fn list_that_lies_about_its_size_is_named_no_further_than_it_claims() {
+fn wrong_size_hint_bounds_the_sources_that_are_named() {
     for (hint, named) in HINTS.into_iter().zip([0, 1, 2, 5, 0, 0, 2, 0, 0]) {
         let list = Claims((0..5).map(|id| (id, source().1)), hint);
         let run = fetch_and_aggregate(list, NEVER).cancel_on(ready(Ok(0)));
@@ -83,7 +83,7 @@ fn list_that_lies_about_its_size_is_named_no_further_than_it_claims() {
 }
 
 #[test]
-fn list_that_claims_too_few_is_believed_by_a_quorum() {
+fn quorum_relies_on_the_upper_bound_of_the_size_hint() {
     for (claimed, reason) in [(1, Some(Reason::QuorumUnreachable)), (2, None), (9, None)] {
         let list = (0..2).map(|id| (id, ready(Ok(0))));
         let list = Claims(list, (claimed, Some(claimed)));
@@ -93,7 +93,7 @@ fn list_that_claims_too_few_is_believed_by_a_quorum() {
 }
 
 #[test]
-fn list_that_panics_in_next_can_be_pulled_on() {
+fn iterator_that_panics_in_next_is_pulled_again() {
     let list = (0..5).map(|id| {
         assert!(id % 2 == 0, "no source {id}");
         (id, ready(Ok(id)))
@@ -105,7 +105,7 @@ fn list_that_panics_in_next_can_be_pulled_on() {
 }
 
 #[test]
-fn list_that_panics_in_next_for_ever_can_be_cancelled() {
+fn run_can_be_cancelled_if_its_iterator_panics_in_every_next() {
     let (handle, only) = source();
     let mut only = Some(only);
     let list = std::iter::from_fn(|| Some((0, only.take().expect("no more sources"))));
@@ -125,7 +125,7 @@ fn list_that_panics_in_next_for_ever_can_be_cancelled() {
 }
 
 #[test]
-fn list_that_panics_in_next_for_ever_holds_no_deadline_up() {
+fn deadlines_hold_if_the_iterator_panics_in_every_next() {
     let [(handle, only), (late, timer)] = [source(), source()];
     let mut only = Some(only);
     let list = std::iter::from_fn(|| Some((0, only.take().expect("no more sources"))));
@@ -137,7 +137,7 @@ fn list_that_panics_in_next_for_ever_holds_no_deadline_up() {
     assert_eq!(interrupted.reason, Reason::TimedOut);
     assert_eq!(interrupted.partial.results, [(0, 1)]);
 
-    // One that says that it is at its end is asked whether it is.
+    // An upper bound of 0 is checked by pulling once more.
     let (late, timer) = source();
     let list = std::iter::from_fn(|| -> Option<(u32, Source)> { panic!("no sources") });
     let run = fetch_and_aggregate(Claims(list, (0, Some(0))), NEVER).expire_on(timer);
@@ -156,11 +156,11 @@ fn list_that_panics_in_next_for_ever_holds_no_deadline_up() {
     assert_eq!(panic_of(|| task.settle()), "no more sources");
     assert!(!observed.get());
     assert_eq!(panic_of(|| task.settle()), "no more sources");
-    assert!(observed.get(), "the source is late");
+    assert!(observed.get(), "the source has timed out");
 }
 
 #[test]
-fn list_that_panics_while_it_is_drained_loses_no_other_source() {
+fn iterator_that_panics_while_its_sources_are_named_loses_no_other_source() {
     let (cancel, signal) = source();
     let list = (0..4).map(|id| {
         assert!(id != 2, "no source {id}");
@@ -176,7 +176,7 @@ fn list_that_panics_while_it_is_drained_loses_no_other_source() {
     assert_eq!(task.finish().unwrap_err().partial.unfinished, [0, 1, 3]);
 }
 
-/// A list whose `size_hint` panics.
+/// An iterator whose `size_hint` panics.
 struct Unsized<I>(I);
 
 impl<I: Iterator> Iterator for Unsized<I> {
@@ -192,7 +192,7 @@ impl<I: Iterator> Iterator for Unsized<I> {
 }
 
 #[test]
-fn list_that_panics_in_size_hint_is_asked_to_its_end() {
+fn iterator_that_panics_in_size_hint_is_pulled_to_its_end() {
     let list = (0..100).map(|id| (id, ready(Ok(0))));
     let aggregate = Task::new(fetch_and_aggregate(Unsized(list), NEVER)).finish();
     assert_eq!(aggregate.unwrap().results.len(), 100);
@@ -205,7 +205,7 @@ fn list_that_panics_in_size_hint_is_asked_to_its_end() {
 }
 
 #[test]
-fn list_that_panics_in_size_hint_is_named_as_far_as_it_was_started() {
+fn only_started_sources_are_named_if_size_hint_panics() {
     let (handles, list) = sources(3);
     let (cancel, signal) = source();
     let run = process_batch([Unsized(list.into_iter())])
@@ -221,7 +221,7 @@ fn list_that_panics_in_size_hint_is_named_as_far_as_it_was_started() {
 }
 
 #[test]
-fn endless_list_with_a_limit_is_pulled_as_far_as_the_limit() {
+fn endless_iterator_is_pulled_as_far_as_the_concurrency_limit() {
     for claimed in [None, Some(usize::MAX)] {
         let (cancel, signal) = source();
         let endless = Claims((0..).map(|id| (id, source().1)), (0, claimed));
@@ -236,7 +236,7 @@ fn endless_list_with_a_limit_is_pulled_as_far_as_the_limit() {
 }
 
 #[test]
-fn endless_list_without_a_limit_starts_some_in_each_poll_until_the_run_is_stopped() {
+fn endless_iterator_without_a_limit_starts_some_sources_in_each_poll() {
     let started = Cell::new(0);
     let endless = (0..).map(|id| {
         started.set(started.get() + 1);
@@ -256,7 +256,7 @@ fn endless_list_without_a_limit_starts_some_in_each_poll_until_the_run_is_stoppe
 }
 
 #[test]
-fn endless_list_of_ready_sources_does_not_hold_up_the_deadline() {
+fn endless_iterator_of_ready_sources_does_not_hold_up_the_deadline() {
     let endless = (0..).map(|id: u64| (id, ready(Ok(0))));
     let run = fetch_and_aggregate(endless, Duration::from_millis(20));
     let interrupted = block_on(run).unwrap_err();
@@ -265,7 +265,7 @@ fn endless_list_of_ready_sources_does_not_hold_up_the_deadline() {
     assert!(interrupted.partial.unfinished.is_empty());
 }
 
-/// A list of two sources that goes on after its end.
+/// An iterator that ends after two sources, and then yields more.
 fn goes_on(asked: &Cell<usize>) -> impl Iterator<Item = (usize, Source)> {
     let list = std::iter::from_fn(move || {
         let id = asked.replace(asked.get() + 1);
@@ -275,7 +275,7 @@ fn goes_on(asked: &Cell<usize>) -> impl Iterator<Item = (usize, Source)> {
 }
 
 #[test]
-fn list_that_is_not_fused_is_not_asked_again_after_its_end() {
+fn iterator_that_is_not_fused_is_not_pulled_after_its_end() {
     let asked = Cell::new(0);
     let (deadline, timer) = source();
     let mut task = Task::new(fetch_and_aggregate(goes_on(&asked), NEVER).expire_on(timer));
@@ -295,7 +295,7 @@ fn list_that_is_not_fused_is_not_asked_again_after_its_end() {
     assert_eq!(asked.get(), 3);
 }
 
-/// A list that does something before it gives source 1.
+/// An iterator that does something before it yields source 1.
 fn in_between(
     list: Vec<(usize, Source)>,
     mut action: impl FnMut(),
@@ -308,7 +308,7 @@ fn in_between(
 }
 
 #[test]
-fn list_that_wakes_the_task_and_a_source_in_flight_has_both_come_again() {
+fn iterator_that_wakes_the_task_and_a_source_loses_neither_wake() {
     let (handles, list) = sources(2);
     let other = Task::new(std::future::pending::<()>());
     let (waker, first) = (other.waker(), handles[0].clone());
@@ -325,7 +325,7 @@ fn list_that_wakes_the_task_and_a_source_in_flight_has_both_come_again() {
 }
 
 #[test]
-fn list_that_cancels_the_run_or_drops_the_receiver_ends_it_with_the_next_poll() {
+fn iterator_that_cancels_the_run_or_drops_the_receiver_ends_the_run_with_the_next_poll() {
     for reason in [Reason::Cancelled, Reason::ReceiverClosed] {
         let (handles, list) = sources(2);
         let (cancel, signal) = source();
@@ -346,7 +346,7 @@ fn list_that_cancels_the_run_or_drops_the_receiver_ends_it_with_the_next_poll() 
 }
 
 #[test]
-fn list_that_sends_on_the_very_channel_overtakes_only_the_outcomes_that_come_later() {
+fn iterator_that_sends_into_the_channel_of_its_run_loses_no_outcome() {
     let (sender, receiver) = bounded(1);
     let sends = sender.clone();
     let list = vec![(0, ready(Ok(0))), (1, ready(Ok(1)))];
@@ -362,7 +362,7 @@ fn list_that_sends_on_the_very_channel_overtakes_only_the_outcomes_that_come_lat
 }
 
 #[test]
-fn list_that_polls_a_run_and_drops_another_disturbs_neither_its_own() {
+fn iterator_that_polls_and_drops_other_runs_does_not_disturb_its_own() {
     let (handles, list) = sources(2);
     let (others, dropped) = sources(2);
     let mut dropped = Task::new(fetch_and_aggregate(dropped, NEVER));
@@ -379,7 +379,7 @@ fn list_that_polls_a_run_and_drops_another_disturbs_neither_its_own() {
     assert_eq!(task.finish().unwrap().results, [(0, 1), (1, 1)]);
 }
 
-/// A batch that panics when its list is asked for.
+/// A batch whose `into_iter` panics if it has no id.
 struct Batch(Option<u32>);
 
 impl IntoIterator for Batch {
@@ -387,17 +387,17 @@ impl IntoIterator for Batch {
     type IntoIter = std::option::IntoIter<Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {
-        let id = self.0.expect("no list");
+        let id = self.0.expect("no iterator");
         Some((id, ready(Ok(id)))).into_iter()
     }
 }
 
 #[test]
-fn batch_that_panics_when_it_is_asked_for_its_list_keeps_its_position() {
+fn batch_that_panics_in_into_iter_keeps_its_position() {
     for bad in 0..4 {
         let batches = [0, 1, 2, 3].map(|id| Batch((id != bad).then_some(id)));
         let mut task = Task::new(process_batch(batches));
-        assert_eq!(panic_of(|| task.settle()), "no list");
+        assert_eq!(panic_of(|| task.settle()), "no iterator");
         let outcomes = task.finish().unwrap();
         assert_eq!(outcomes.len(), 4);
         for (id, outcome) in (0..).zip(outcomes) {
@@ -413,15 +413,15 @@ fn batch_that_panics_when_it_is_asked_for_its_list_keeps_its_position() {
 }
 
 #[test]
-fn batch_that_panics_after_the_end_keeps_its_position() {
+fn batch_that_panics_in_into_iter_after_the_end_of_the_run_keeps_its_position() {
     let (cancel, signal) = source();
     let waits = || [Batch(None), Batch(Some(7)), Batch(None), Batch(Some(8))];
     let batches = std::iter::once(Batch(Some(0))).chain(waits());
     let run = process_batch(batches).concurrency(1).cancel_on(signal);
     let mut task = Task::new(run);
     cancel.answer(Ok(0));
-    // Both panics unwind, or the first one if both come in one poll.
-    assert_eq!(panic_of(|| task.settle()), "no list");
+    // Both panics unwind, or only the first one if both happen in one poll.
+    assert_eq!(panic_of(|| task.settle()), "no iterator");
     let outcomes = loop {
         if let Ok(result) = catch_unwind(AssertUnwindSafe(|| task.finish())) {
             break result.unwrap_err().partial;
@@ -435,7 +435,7 @@ fn batch_that_panics_after_the_end_keeps_its_position() {
     assert_eq!(reasons.collect::<Vec<_>>(), expected);
 }
 
-/// Says that it is empty, and is not.
+/// An iterator whose size hint reports that it is empty, although it is not.
 struct ClaimsToBeEmpty<I>(I);
 
 impl<I: Iterator> Iterator for ClaimsToBeEmpty<I> {
@@ -451,7 +451,7 @@ impl<I: Iterator> Iterator for ClaimsToBeEmpty<I> {
 }
 
 #[test]
-fn list_that_claims_to_be_empty_breaks_no_limit() {
+fn iterator_that_claims_to_be_empty_breaks_no_limit() {
     for limit in [1, 2, 256] {
         let (handles, list) = sources(2000);
         let list = ClaimsToBeEmpty(list.into_iter());

@@ -1,4 +1,4 @@
-//! Batches: side by side, in order, each on its own.
+//! Batches: they run concurrently, their outcomes keep the order of the batches, and none affects another.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{Task, polls, ready, source, sources};
 use futures_aggregate::{SourceError, process_batch};
 
 #[test]
-fn outcomes_are_in_batch_order_whatever_the_order_of_completion() {
+fn outcomes_are_in_the_order_of_the_batches() {
     let (handles, list) = sources(3);
     let batches = list.into_iter().map(|one| [one]);
     let mut task = Task::new(process_batch(batches));
@@ -23,7 +23,7 @@ fn outcomes_are_in_batch_order_whatever_the_order_of_completion() {
 }
 
 #[test]
-fn all_batches_are_started_before_any_is_done() {
+fn all_batches_start_in_the_first_poll() {
     let (handles, mut list) = sources(4);
     let second = list.split_off(2);
     let mut task = Task::new(process_batch([list, second]));
@@ -32,7 +32,7 @@ fn all_batches_are_started_before_any_is_done() {
 }
 
 #[test]
-fn empty_batch_has_an_empty_outcome_in_its_place() {
+fn empty_batch_has_an_empty_outcome_at_its_position() {
     let batches = [vec![("a", ready(Ok(1)))], vec![], vec![("b", ready(Ok(2)))]];
     let outcomes = Task::new(process_batch(batches)).finish().unwrap();
     assert_eq!(outcomes.len(), 3);
@@ -41,7 +41,7 @@ fn empty_batch_has_an_empty_outcome_in_its_place() {
 }
 
 #[test]
-fn only_the_batches_and_sources_that_were_woken_are_polled() {
+fn only_woken_sources_of_woken_batches_are_polled() {
     let (handles, mut list) = sources(4);
     let second = list.split_off(2);
     let mut task = Task::new(process_batch([list, second]));

@@ -1,4 +1,4 @@
-//! One poll does a bounded amount of work, and what it leaves behind is not forgotten.
+//! The budget of a poll: one poll does a bounded amount of work, and the next polls do the rest.
 
 mod common;
 
@@ -16,10 +16,10 @@ const MANY: usize = 5000;
 /// No poll of a run polls more sources than this.
 const BOUND: usize = 1000;
 
-/// As many sources as one poll of a run may poll, so that it has nothing left for anything else.
+/// As many sources as the budget of one poll allows to poll.
 const ALL_OF_ONE_POLL: usize = 128;
 
-/// Polls until the run has ended, for as long as a run that never ends would show it.
+/// Polls until the run has ended. Panics if that takes longer than `limit`.
 fn finish_within<F: Future>(task: &mut Task<F>, limit: Duration) -> F::Output {
     let started = Instant::now();
     while started.elapsed() < limit {
@@ -31,7 +31,7 @@ fn finish_within<F: Future>(task: &mut Task<F>, limit: Duration) -> F::Output {
 }
 
 #[test]
-fn starting_many_sources_yields_in_between() {
+fn starting_many_sources_takes_several_polls() {
     let (handles, list) = sources(MANY);
     let started = || polls(&handles).iter().sum::<usize>();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
@@ -46,7 +46,7 @@ fn starting_many_sources_yields_in_between() {
 }
 
 #[test]
-fn list_of_sources_that_are_all_ready_yields_in_between() {
+fn many_ready_sources_take_several_polls() {
     let list = (0..MANY).map(|id| (id, ready(Ok(0))));
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
     assert!(task.poll().is_pending());
@@ -55,7 +55,7 @@ fn list_of_sources_that_are_all_ready_yields_in_between() {
 }
 
 #[test]
-fn many_sources_woken_at_once_are_polled_over_several_polls_each_once() {
+fn many_sources_woken_at_once_are_each_polled_once_over_several_polls() {
     let (handles, list) = sources(MANY);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
     assert!(task.settle().is_pending());
@@ -70,7 +70,7 @@ fn many_sources_woken_at_once_are_polled_over_several_polls_each_once() {
 }
 
 #[test]
-fn sources_that_wake_themselves_for_ever_take_turns() {
+fn sources_that_wake_themselves_for_ever_are_all_polled() {
     let (handles, list) = sources(MANY);
     handles.iter().for_each(common::Handle::never_rests);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
@@ -137,7 +137,7 @@ fn batch_of_sources_that_wake_themselves_for_ever_does_not_starve_the_others() {
 }
 
 #[test]
-fn sources_woken_before_the_deadline_are_heard_even_if_one_poll_cannot_reach_them() {
+fn results_beat_the_deadline_even_if_one_poll_cannot_reach_all_sources() {
     let (handles, list) = sources(MANY);
     let (deadline, timer) = source();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
@@ -152,7 +152,7 @@ fn sources_woken_before_the_deadline_are_heard_even_if_one_poll_cannot_reach_the
 }
 
 #[test]
-fn time_is_up_after_one_last_look_at_sources_that_wake_themselves_for_ever() {
+fn time_is_up_after_one_last_poll_of_sources_that_wake_themselves_for_ever() {
     let (handles, list) = sources(MANY);
     handles.iter().for_each(common::Handle::never_rests);
     let (deadline, timer) = source();
@@ -168,7 +168,7 @@ fn time_is_up_after_one_last_look_at_sources_that_wake_themselves_for_ever() {
 }
 
 #[test]
-fn stream_of_many_ready_sources_yields_in_between() {
+fn streaming_many_ready_sources_takes_several_polls() {
     let (sender, receiver) = async_channel::unbounded();
     let list = (0..MANY).map(|id| (id, ready(Ok(0))));
     let mut task = Task::new(stream_results(list, sender));
@@ -178,7 +178,7 @@ fn stream_of_many_ready_sources_yields_in_between() {
 }
 
 #[test]
-fn timeouts_of_sources_hold_while_others_spend_the_whole_budget() {
+fn timeouts_of_sources_hold_while_busy_sources_spend_the_whole_budget() {
     for busy in [ALL_OF_ONE_POLL, ALL_OF_ONE_POLL + 1, 4 * ALL_OF_ONE_POLL] {
         let (handles, list) = sources(busy);
         handles.iter().for_each(common::Handle::never_rests);
@@ -189,7 +189,7 @@ fn timeouts_of_sources_hold_while_others_spend_the_whole_budget() {
 }
 
 #[test]
-fn timeouts_of_batches_hold_while_others_spend_the_whole_budget() {
+fn timeouts_of_batches_hold_while_busy_sources_spend_the_whole_budget() {
     for in_each in [1, ALL_OF_ONE_POLL] {
         let (handles, list) = sources(ALL_OF_ONE_POLL);
         handles.iter().for_each(common::Handle::never_rests);
@@ -219,7 +219,7 @@ fn batch_that_spends_the_whole_budget_does_not_keep_another_from_being_started()
 }
 
 #[test]
-fn batch_that_is_left_one_poll_at_a_time_starts_all_its_sources_and_polls_them() {
+fn batch_with_one_source_poll_in_each_poll_starts_and_polls_all_its_sources() {
     let (handles, mut list) = sources(ALL_OF_ONE_POLL - 1 + 300);
     handles.iter().for_each(common::Handle::never_rests);
     let second = list.split_off(ALL_OF_ONE_POLL - 1);
@@ -232,7 +232,7 @@ fn batch_that_is_left_one_poll_at_a_time_starts_all_its_sources_and_polls_them()
 }
 
 #[test]
-fn source_woken_before_the_deadline_is_heard_even_if_its_turn_in_a_long_sweep_has_passed() {
+fn result_beats_the_deadline_even_if_the_sweep_has_passed_its_source() {
     let (handles, list) = sources(4 * ALL_OF_ONE_POLL);
     let (deadline, timer) = source();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
@@ -295,20 +295,20 @@ fn results_beat_the_timeout_of_a_batch_that_one_poll_cannot_reach() {
 }
 
 #[test]
-fn list_that_ends_with_the_budget_needs_no_other_poll_to_be_complete() {
+fn run_that_uses_its_budget_exactly_completes_in_the_same_poll() {
     for len in ALL_OF_ONE_POLL - 1..ALL_OF_ONE_POLL + 1 {
         let is_complete = |_| {
             let list = (0..len).map(|id| (id, ready(Ok(0))));
             let poll = Task::new(fetch_and_aggregate(list, Duration::ZERO)).poll();
             matches!(poll, Poll::Ready(Ok(aggregate)) if aggregate.results.len() == len)
         };
-        // Where the thread is stopped in a poll, its time may be up before.
+        // If the thread is preempted in the poll, the time of the poll may be up earlier.
         assert!((0..100).any(is_complete), "{len}");
     }
 }
 
 #[test]
-fn outcomes_in_line_are_delivered_over_several_polls() {
+fn queued_outcomes_are_delivered_over_several_polls() {
     let (sender, receiver) = async_channel::bounded(1);
     let list = (0..MANY).map(|id| (id, ready(Ok(0))));
     let mut task = Task::new(stream_results(list, sender));
@@ -320,7 +320,7 @@ fn outcomes_in_line_are_delivered_over_several_polls() {
     assert_eq!(received + receiver.len(), MANY);
     assert!(receiver.is_closed());
 
-    // A channel of others that has room for all at once.
+    // A channel that other senders have filled, until the receiver makes room for everything at once.
     let (sender, receiver) = async_channel::bounded(MANY);
     (0..MANY).for_each(|id| sender.try_send((id, Ok(0))).unwrap());
     let list = (0..MANY).map(|id| (id, ready(Ok(0))));
@@ -332,8 +332,8 @@ fn outcomes_in_line_are_delivered_over_several_polls() {
     assert_eq!(task.finish().unwrap().delivered, MANY);
 }
 
-/// A poll ends early if its time is up, as when the thread is stopped in it. So this is tried until it
-/// is not.
+/// A poll ends early if the thread is preempted in it, because its time is up then. So the test tries
+/// several times.
 #[test]
 fn source_that_panics_in_a_sweep_costs_no_more_than_its_own_poll() {
     let starts_as_many_again = |_| {
@@ -348,7 +348,7 @@ fn source_that_panics_in_a_sweep_costs_no_more_than_its_own_poll() {
         let mut task = Task::new(fetch_and_aggregate(list, NEVER).catch_panics());
         assert!(task.poll().is_pending());
         let before = started.load(Ordering::Relaxed);
-        // Without its message, which takes more time than a poll has.
+        // Without the panic hook, whose message takes longer than the time of a poll.
         handle.on_poll(|_| std::panic::resume_unwind(Box::new("in a sweep")));
         handle.wake();
         assert!(task.poll().is_pending());
@@ -359,7 +359,7 @@ fn source_that_panics_in_a_sweep_costs_no_more_than_its_own_poll() {
 }
 
 #[test]
-fn restless_sources_that_one_poll_cannot_reach_do_not_keep_a_batch_from_its_end() {
+fn sources_that_wake_themselves_and_that_one_poll_cannot_reach_do_not_delay_the_end_of_a_batch() {
     let (handles, list) = sources(300);
     handles.iter().for_each(Handle::never_rests);
     let (deadline, timer) = source();

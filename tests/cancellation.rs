@@ -1,4 +1,4 @@
-//! Cancelling: by a signal, or by dropping.
+//! Cancellation, by a signal or by dropping the operation.
 
 mod common;
 
@@ -11,7 +11,7 @@ use futures::channel::oneshot;
 use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
 
 #[test]
-fn cancel_reaches_every_source_before_the_answer_is_there() {
+fn cancel_drops_every_source_before_the_run_resolves() {
     let (handles, list) = sources(100);
     let (cancel, signal) = oneshot::channel::<()>();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
@@ -25,7 +25,7 @@ fn cancel_reaches_every_source_before_the_answer_is_there() {
 }
 
 #[test]
-fn cancel_comes_before_sources_that_were_woken_in_the_same_poll() {
+fn cancel_beats_sources_that_were_woken_for_the_same_poll() {
     let (handles, list) = sources(1);
     let (cancel, signal) = source();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));
@@ -38,7 +38,7 @@ fn cancel_comes_before_sources_that_were_woken_in_the_same_poll() {
 }
 
 #[test]
-fn any_future_cancels_whatever_its_output() {
+fn future_of_any_output_cancels() {
     let (_, list) = sources(1);
     let (sender, signal) = async_channel::bounded::<String>(1);
     let run = fetch_and_aggregate(list, NEVER).cancel_on(signal.recv());
@@ -66,7 +66,7 @@ fn either_of_two_signals_cancels() {
 }
 
 #[test]
-fn signals_are_polled_when_they_are_woken_and_not_with_every_source() {
+fn signals_are_polled_only_when_they_are_woken() {
     let (handles, list) = sources(2);
     let (cancel, signal) = source();
     let (expire, timer) = source();
@@ -86,7 +86,7 @@ fn signals_are_polled_when_they_are_woken_and_not_with_every_source() {
 }
 
 #[test]
-fn signals_are_gone_when_the_answer_is_there() {
+fn signals_are_dropped_before_the_run_resolves() {
     let (handles, list) = sources(1);
     let (cancel, signal) = source();
     let (expire, timer) = source();
@@ -101,7 +101,7 @@ fn signals_are_gone_when_the_answer_is_there() {
 }
 
 #[test]
-fn cancelled_batches_keep_what_each_had() {
+fn cancelled_batches_keep_their_outcomes() {
     let (handles, mut list) = sources(4);
     let second = list.split_off(2);
     let (cancel, signal) = source();
@@ -182,7 +182,7 @@ fn signal_that_wakes_itself_while_it_is_polled_is_polled_again() {
 }
 
 #[test]
-fn late_wake_of_a_signal_that_has_panicked_keeps_nobody_busy() {
+fn late_wake_of_a_signal_that_has_panicked_does_not_keep_the_run_busy() {
     let (handles, list) = sources(1);
     let (cancel, signal) = source();
     cancel.on_poll(|_| panic!("signal"));
@@ -195,7 +195,7 @@ fn late_wake_of_a_signal_that_has_panicked_keeps_nobody_busy() {
 }
 
 #[test]
-fn signal_that_panics_keeps_no_other_from_its_work() {
+fn signal_that_panics_leaves_the_other_signals_working() {
     for (panicking, firing) in [(0, 1), (1, 0), (0, 2), (1, 2), (2, 0), (2, 1)] {
         for expires in [false, true] {
             let (handles, list) = sources(1);
@@ -227,7 +227,7 @@ fn signal_that_panics_keeps_no_other_from_its_work() {
 }
 
 #[test]
-fn signal_that_panics_as_another_fires_loses_nothing() {
+fn signal_that_panics_while_another_fires_loses_nothing() {
     for (panicking, firing) in [(0, 1), (1, 0)] {
         let (_, list) = sources(1);
         let (signals, mut futures) = sources(2);

@@ -1,4 +1,4 @@
-//! What an interrupted run is as an error.
+//! Interrupted runs as errors: `Interrupted` itself, and the `Cause` that it turns into.
 
 mod common;
 
@@ -17,7 +17,7 @@ use futures_aggregate::{
     process_batch, stream_results,
 };
 
-/// It is neither `Debug` nor `Send`.
+/// A value that is neither `Debug` nor `Send`.
 struct Opaque {
     _local: Rc<()>,
 }
@@ -68,7 +68,7 @@ async fn later() {
     .await
 }
 
-/// What an interrupted run has come to, after these failures.
+/// An aggregate with these failures.
 fn failed<E>(failures: Vec<(&str, SourceError<E>)>) -> Aggregate<&str, Opaque, E> {
     let mut aggregate = Aggregate::default();
     aggregate.results.push(("ok.example", opaque()));
@@ -169,7 +169,7 @@ where
 }
 
 #[test]
-fn anyhow_has_the_host_and_the_error_of_the_source() {
+fn anyhow_error_has_the_id_and_the_error_of_the_source() {
     let error = fail(Status(403));
     let texts = [
         r#"source failed: "a.example": 403 Forbidden"#,
@@ -245,7 +245,7 @@ fn errors_of_sources_need_not_implement_error() {
 }
 
 #[test]
-fn cause_of_a_late_run_has_the_first_failure_if_there_is_one() {
+fn cause_of_a_run_that_timed_out_has_the_first_failure_if_there_is_one() {
     let late = |source: Source<Status>| {
         let sources = [
             ("slow.example", pending().left_future()),
@@ -312,7 +312,7 @@ fn text_says_whether_failures_are_the_reason() {
 }
 
 #[test]
-fn late_source_is_a_failure_without_an_error_of_its_own() {
+fn source_that_timed_out_is_a_failure_without_an_error() {
     let source = [("slow.example", pending::<Result<Opaque, Status>>())];
     let run = fetch_and_aggregate(source, NEVER).source_timeout(Duration::ZERO);
     let cause = block_on(run.fail_fast()).err().unwrap().into_cause();
@@ -326,7 +326,7 @@ fn late_source_is_a_failure_without_an_error_of_its_own() {
 }
 
 #[test]
-fn source_that_panics_is_a_failure_without_an_error_of_its_own() {
+fn source_that_panicked_is_a_failure_without_an_error() {
     async fn index() -> Result<Opaque, Status> {
         panic!("index out of bounds");
     }
@@ -400,7 +400,7 @@ fn streams_have_the_first_failure_that_was_not_delivered() {
             ("b.example".to_owned(), ready(Err(Status(403)))),
             ("c.example".to_owned(), ready(Err(Status(404)))),
         ];
-        // It is not read, and it is there until the run is over.
+        // The channel stays open and full until the run is over.
         let (sender, _receiver) = async_channel::bounded(room);
         let run = async {
             let driver = stream_results(sources, sender).expire_on(later());

@@ -1,4 +1,4 @@
-//! How many sources are in flight.
+//! The concurrency limits: how many sources are in flight.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{NEVER, Task, polls, sources};
 use futures_aggregate::{fetch_and_aggregate, process_batch, stream_results};
 
 #[test]
-fn no_more_sources_are_in_flight_than_the_limit_and_no_fewer() {
+fn exactly_as_many_sources_are_in_flight_as_the_limit_admits() {
     let (handles, list) = sources(10);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(3));
     let started = || polls(&handles).iter().filter(|&&polls| polls > 0).count();
@@ -19,7 +19,7 @@ fn no_more_sources_are_in_flight_than_the_limit_and_no_fewer() {
 }
 
 #[test]
-fn source_that_is_ready_at_once_gives_its_place_to_the_next_in_the_same_poll() {
+fn source_that_is_ready_at_once_frees_its_slot_in_the_same_poll() {
     let (handles, mut list) = sources(1);
     list.splice(0..0, (1..50).map(|id| (id, common::ready(Ok(0)))));
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(1));
@@ -28,7 +28,7 @@ fn source_that_is_ready_at_once_gives_its_place_to_the_next_in_the_same_poll() {
 }
 
 #[test]
-fn batches_and_the_sources_within_a_batch_have_limits_of_their_own() {
+fn batches_and_their_sources_have_separate_limits() {
     let (handles, mut list) = sources(9);
     let mut batches = Vec::new();
     while !list.is_empty() {
@@ -54,7 +54,7 @@ fn outcome_that_waits_for_the_receiver_counts_as_a_source_in_flight() {
     handles[1].answer(Ok(1));
     handles[2].answer(Ok(2));
     assert!(task.settle().is_pending());
-    // One is in the channel, two wait: there is no room for a fourth.
+    // One outcome is in the channel and two wait for room, so no other source starts.
     assert_eq!(polls(&handles), [1, 1, 1, 0, 0]);
     assert!(receiver.try_recv().is_ok());
     assert!(task.is_woken());
@@ -63,7 +63,7 @@ fn outcome_that_waits_for_the_receiver_counts_as_a_source_in_flight() {
 }
 
 #[test]
-fn stream_without_a_limit_starts_every_source_whatever_the_receiver_does() {
+fn stream_without_a_limit_starts_every_source_even_if_the_channel_is_full() {
     let (handles, list) = sources(5);
     let (sender, _receiver) = async_channel::bounded(1);
     handles[0].answer(Ok(0));

@@ -1,5 +1,5 @@
-//! A runtime that grants a task a budget of operations for each poll, as tokio does, played by hand:
-//! what a source is refused it is woken for only when the worker idles, or after 61 polls.
+//! A simulated runtime with a cooperative budget, as tokio has one: in each poll, the task may do 128
+//! operations. A source that is refused an operation is woken when the worker idles, or after 61 polls.
 
 mod common;
 
@@ -14,7 +14,7 @@ use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_resul
 
 /// Operations in one poll of a task.
 const OPERATIONS: u32 = 128;
-/// Polls after which those who were refused are woken, even if the worker never idles.
+/// The worker wakes the refused sources after this many polls, even if it never idles.
 const TICKS: usize = 61;
 
 type Answer = Result<usize, &'static str>;
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl Worker {
-    /// One operation, if the budget allows it.
+    /// Does one operation if the budget allows it.
     fn operate(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.0.left.get() {
             0 => {
@@ -50,7 +50,7 @@ impl Worker {
         }
     }
 
-    /// Polls the task as the worker does, for so many ticks at the most.
+    /// Polls the task as the worker does, for at most `most` ticks.
     fn drive<F: Future>(&self, task: &mut Task<F>, most: usize) -> Option<F::Output> {
         let mut is_woken = true;
         for _ in 0..most {
@@ -76,7 +76,7 @@ impl Worker {
         None
     }
 
-    /// Always has more to do.
+    /// A source that uses up the budget in every poll.
     fn never_dry(&self, id: usize) -> Source {
         let worker = self.clone();
         let source = poll_fn(move |cx| {
@@ -87,7 +87,7 @@ impl Worker {
         (id, Box::pin(source))
     }
 
-    /// Wakes itself in every poll, and needs nothing of the worker.
+    /// A source that wakes itself in every poll, and does no operations.
     fn restless(&self, id: usize) -> Source {
         let source = poll_fn(|cx| {
             cx.waker().wake_by_ref();
@@ -96,7 +96,7 @@ impl Worker {
         (id, Box::pin(source))
     }
 
-    /// Answers at a tick, with how many ticks later it could.
+    /// A source that answers once `tick` has come, with the number of ticks since then.
     fn answers_at(&self, id: usize, tick: usize) -> Source {
         let worker = self.clone();
         let mut is_registered = false;
@@ -118,13 +118,13 @@ impl Worker {
         (id, Box::pin(source))
     }
 
-    /// A signal at a tick.
+    /// A signal that fires at `tick`.
     fn signal_at(&self, tick: usize) -> impl Future<Output = Answer> + use<> {
         self.answers_at(usize::MAX, tick).1
     }
 }
 
-/// Busy sources at some place among others, of which each answers at its own tick.
+/// Sources that answer at different ticks, with busy and restless sources inserted at position `at`.
 fn mix(worker: &Worker, busy: usize, restless: usize, others: usize, at: usize) -> Vec<Source> {
     let mut list: Vec<_> = (0..others)
         .map(|id| worker.answers_at(id, 200 + id % 300))
@@ -135,8 +135,8 @@ fn mix(worker: &Worker, busy: usize, restless: usize, others: usize, at: usize) 
     list
 }
 
-/// How many ticks after its own a source may answer: a few times those after which a worker that never
-/// idles wakes whom it has refused.
+/// The most ticks that a source may answer late: a few times the interval at which a worker that never
+/// idles wakes the refused sources.
 const NEAR: usize = 20 * TICKS;
 
 #[test]
@@ -168,7 +168,7 @@ fn sources_beside_busy_ones_answer_near_their_time() {
 }
 
 #[test]
-fn batches_and_streams_answer_near_their_time_too() {
+fn sources_of_batches_and_streams_answer_near_their_time() {
     for at in [0, 1, 2] {
         let worker = Worker::default();
         let batches = mix(&worker, 1, 1, 2, at).into_iter().map(|source| [source]);
@@ -230,9 +230,9 @@ fn signals_have_the_budget_before_the_sources() {
     }
 }
 
-/// All answers are there when the deadline is seen, and the budget of one poll is not enough for them.
+/// All answers arrive before the deadline, and the budget of one poll is not enough to read them.
 #[test]
-fn answers_that_are_there_beat_the_deadline_however_many_they_are() {
+fn answers_that_arrived_beat_the_deadline_however_many_they_are() {
     for count in [1, 127, 128, 129, 500, 5000] {
         let worker = Worker::default();
         let list: Vec<_> = (0..count).map(|id| worker.answers_at(id, 300)).collect();
@@ -248,8 +248,7 @@ fn answers_that_are_there_beat_the_deadline_however_many_they_are() {
     }
 }
 
-/// Each source has as many operations to do as one poll of the task allows.
-/// Sources that have a hundred messages each to read from tick 300 on.
+/// Sources that each have a hundred messages to read from tick 300 on.
 fn readers(worker: &Worker) -> Vec<Source> {
     let reader = |id| -> Source {
         let (worker, mut left) = (worker.clone(), 100);
@@ -272,12 +271,13 @@ fn readers(worker: &Worker) -> Vec<Source> {
     (0..5).map(reader).collect()
 }
 
-/// Drives a run with much to read to its end, whose worker does nothing else until after its deadline.
+/// Drives a run to its end. The worker does not poll between tick 250 and tick 310, which is after the
+/// deadline.
 fn drive_late<F: Future>(worker: &Worker, run: F) -> F::Output {
     let mut task = Task::new(run);
     assert!(worker.drive(&mut task, 250).is_none());
     worker.0.ticks.set(310);
-    worker.drive(&mut task, 10_000).expect("it ends")
+    worker.drive(&mut task, 10_000).expect("the run ends")
 }
 
 #[test]
@@ -300,14 +300,14 @@ fn sources_of_a_batch_with_much_to_read_beat_the_deadline() {
 }
 
 #[test]
-fn order_is_kept_where_all_sources_are_ready() {
+fn results_are_in_order_if_all_sources_are_ready() {
     let worker = Worker::default();
     let list: Vec<_> = (0..1000).map(|id| worker.answers_at(id, 0)).collect();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
     let results = worker.drive(&mut task, 5000).unwrap().unwrap().results;
     assert!(results.iter().map(|&(id, _)| id).eq(0..1000));
 
-    // And where all answer when they are woken first.
+    // The same if all sources answer at their first wake.
     let worker = Worker::default();
     let list: Vec<_> = (0..100).map(|id| worker.answers_at(id, 10)).collect();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
@@ -315,7 +315,7 @@ fn order_is_kept_where_all_sources_are_ready() {
     assert!(results.iter().map(|&(id, _)| id).eq(0..100));
 }
 
-/// Sources that are woken together again and again take the first place by turns.
+/// Of two sources that are woken together again and again, each is polled first every second time.
 #[test]
 fn every_second_sweep_reverses_the_order() {
     for places in [[0, 1], [0, 40], [33, 90], [40, 4000]] {
@@ -333,7 +333,7 @@ fn every_second_sweep_reverses_the_order() {
             assert!(task.settle().is_pending());
             first.push(log.lock().unwrap()[0]);
         }
-        // The first sweep left sources pending, and is in order. So is the one after it.
+        // The first sweep is in order, and so is the second one.
         assert_eq!(first[..2], [places[0]; 2]);
         for pair in first[2..].chunks_exact(2) {
             assert_ne!(pair[0], pair[1], "{places:?}: {first:?}");

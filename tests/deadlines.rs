@@ -1,4 +1,4 @@
-//! Deadlines: what is let through, and what is cut off.
+//! Deadlines of runs, batches and sources: which results still count, and what they stop.
 
 mod common;
 
@@ -9,11 +9,11 @@ use common::{NEVER, Task, alive, ready, source, sources};
 use futures::executor::block_on;
 use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
 
-/// Long enough to be a timeout, short enough to wait for one that has to come.
+/// A timeout that a test can wait for.
 const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
-fn result_that_is_there_when_the_time_is_up_beats_the_timeout() {
+fn result_that_arrived_before_the_deadline_was_seen_beats_the_timeout() {
     let (handles, sources) = sources(2);
     let (deadline, timer) = source();
     let mut task = Task::new(fetch_and_aggregate(sources, NEVER).expire_on(timer));
@@ -26,8 +26,8 @@ fn result_that_is_there_when_the_time_is_up_beats_the_timeout() {
 }
 
 #[test]
-fn source_that_was_woken_in_the_poll_of_the_deadline_is_polled_once_more() {
-    // Source 1 is woken when its turn of this poll has passed already.
+fn source_woken_in_the_poll_of_the_deadline_is_polled_once_more() {
+    // Source 1 is woken after the sweep of this poll has passed it.
     let (handles, sources) = sources(3);
     let (deadline, timer) = source();
     let mut task = Task::new(fetch_and_aggregate(sources, NEVER).expire_on(timer));
@@ -37,14 +37,14 @@ fn source_that_was_woken_in_the_poll_of_the_deadline_is_polled_once_more() {
     handles[2].wake();
     deadline.answer(Ok(0));
     let Poll::Ready(Err(interrupted)) = task.poll() else {
-        panic!("the time is up");
+        panic!("the deadline has passed");
     };
     assert_eq!(interrupted.partial.results, [(1, 10)]);
     assert_eq!(interrupted.partial.unfinished, [0, 2]);
 }
 
 #[test]
-fn every_source_answering_in_the_last_moment_is_a_full_answer() {
+fn run_is_complete_if_every_source_answers_in_the_poll_of_the_deadline() {
     let (handles, sources) = sources(2);
     let (deadline, timer) = source();
     let mut task = Task::new(fetch_and_aggregate(sources, NEVER).expire_on(timer));
@@ -56,7 +56,7 @@ fn every_source_answering_in_the_last_moment_is_a_full_answer() {
 }
 
 #[test]
-fn run_is_complete_as_soon_as_its_last_sources_are_late() {
+fn run_completes_in_the_poll_in_which_its_last_sources_time_out() {
     let (_handles, list) = sources(2);
     let run = fetch_and_aggregate(list, NEVER)
         .source_timeout(Duration::ZERO)
@@ -82,7 +82,7 @@ fn deadline_wakes_a_run_whose_sources_are_never_woken() {
 }
 
 #[test]
-fn late_source_is_an_error_of_its_own_and_disturbs_no_other() {
+fn source_that_times_out_is_an_error_and_affects_no_other() {
     let (handles, mut list) = sources(2);
     list.push((2, ready(Ok(20))));
     let run = fetch_and_aggregate(list, NEVER).source_timeout(SHORT);
@@ -96,7 +96,7 @@ fn late_source_is_an_error_of_its_own_and_disturbs_no_other() {
 }
 
 #[test]
-fn late_source_makes_room_for_the_next() {
+fn source_that_times_out_frees_its_slot() {
     let (_, list) = sources(3);
     let run = fetch_and_aggregate(list, NEVER)
         .source_timeout(SHORT)
@@ -107,8 +107,8 @@ fn late_source_makes_room_for_the_next() {
 }
 
 #[test]
-fn late_source_that_was_woken_in_time_is_polled_once_more() {
-    // The second blocks until both are late, and wakes the first in that very poll.
+fn source_that_was_woken_before_its_timeout_is_polled_once_more() {
+    // The second source blocks its poll until both are late, and then wakes the first one.
     let (handles, list) = sources(2);
     let first = handles[0].clone();
     let mut polled = false;
@@ -127,7 +127,7 @@ fn late_source_that_was_woken_in_time_is_polled_once_more() {
 }
 
 #[test]
-fn source_timeout_that_comes_after_the_deadline_does_not_count() {
+fn source_timeout_after_the_deadline_of_the_run_does_not_count() {
     let (_, list) = sources(1);
     let run = fetch_and_aggregate(list, SHORT).source_timeout(2 * SHORT);
     let partial = block_on(run).unwrap_err().partial;
@@ -136,7 +136,7 @@ fn source_timeout_that_comes_after_the_deadline_does_not_count() {
 }
 
 #[test]
-fn of_two_deadlines_that_have_passed_the_earlier_one_counts() {
+fn earlier_of_two_deadlines_that_have_passed_counts() {
     let (_, list) = sources(1);
     let run = fetch_and_aggregate(list, SHORT).source_timeout(2 * SHORT);
     let mut task = Task::new(run);
@@ -163,13 +163,13 @@ fn timer_that_has_fired_does_not_keep_the_run_busy() {
             assert!(task.settle().is_pending());
         }
     }
-    // The second source has all its time before it, and the run waits for it.
+    // The second source has just started, so the run waits.
     assert_eq!(handles[1].polls(), 1);
     assert!(!task.is_woken());
 }
 
 #[test]
-fn late_batch_keeps_its_partial_aggregate() {
+fn batch_that_times_out_keeps_its_partial_aggregate() {
     let (handle, slow) = source();
     let batches = [
         vec![("done", ready(Ok(1)))],
@@ -188,7 +188,7 @@ fn late_batch_keeps_its_partial_aggregate() {
 }
 
 #[test]
-fn batch_may_take_five_seconds_unless_told_otherwise() {
+fn batch_times_out_after_five_seconds_by_default() {
     let (_, list) = sources(1);
     let started = Instant::now();
     let outcomes = block_on(process_batch([list])).unwrap();
@@ -197,7 +197,7 @@ fn batch_may_take_five_seconds_unless_told_otherwise() {
 }
 
 #[test]
-fn batches_take_the_time_limit_of_the_whole_and_of_each_source() {
+fn batches_have_timeouts_of_the_run_and_of_each_source() {
     let (_, list) = sources(1);
     let whole = block_on(process_batch([list]).timeout(SHORT)).unwrap_err();
     assert_eq!(whole.reason, Reason::TimedOut);
@@ -215,7 +215,7 @@ fn batches_take_the_time_limit_of_the_whole_and_of_each_source() {
 }
 
 #[test]
-fn stream_takes_the_time_limit_of_the_whole_and_of_each_source() {
+fn stream_has_timeouts_of_the_run_and_of_each_source() {
     let (_, list) = sources(1);
     let (sender, receiver) = async_channel::unbounded();
     let whole = block_on(stream_results(list, sender).timeout(SHORT)).unwrap_err();
@@ -245,7 +245,7 @@ fn deadline_counts_from_the_first_poll() {
 }
 
 #[test]
-fn expiry_is_the_earliest_of_all_that_were_asked_for() {
+fn run_expires_at_the_earliest_of_its_timers() {
     let (_, list) = sources(1);
     let (late, timer) = source();
     let run = fetch_and_aggregate(list, SHORT).expire_on(timer);
@@ -267,7 +267,7 @@ fn expiry_is_the_earliest_of_all_that_were_asked_for() {
 }
 
 #[test]
-fn source_that_is_due_before_the_alarm_that_was_set_is_stopped_in_time() {
+fn source_timeout_before_the_alarm_that_is_set_moves_the_alarm() {
     let (late, slow) = source();
     let (sender, receiver) = async_channel::bounded(1);
     let list = [(0, ready(Ok(0))), (1, ready(Ok(1))), (2, slow)];
@@ -276,7 +276,7 @@ fn source_that_is_due_before_the_alarm_that_was_set_is_stopped_in_time() {
         .timeout(Duration::from_secs(3600))
         .source_timeout(SHORT);
     let mut task = Task::new(run);
-    // Nothing is in flight but an outcome, so that the alarm is that of the whole.
+    // No source is in flight, so the alarm is set for the deadline of the run.
     assert!(task.settle().is_pending());
     assert_eq!(late.polls(), 0);
     let mut received = vec![receiver.try_recv().unwrap()];
@@ -294,8 +294,8 @@ fn source_that_is_due_before_the_alarm_that_was_set_is_stopped_in_time() {
 }
 
 #[test]
-fn deadlines_that_pass_while_their_timers_are_made_stop_nobody_else() {
-    // The timer of some of these fires while it is being set.
+fn deadlines_that_pass_while_their_timers_are_set_leave_other_timers_working() {
+    // Some of these timers fire while they are being set.
     for nanoseconds in 0..20_000 {
         let timeout = Duration::from_nanos(nanoseconds % 6000);
         let (handle, list) = source();
@@ -323,7 +323,7 @@ fn run_that_is_polled_late_starts_no_more_sources() {
     assert_eq!(common::polls(&handles), [2, 0, 0]);
 }
 
-/// An answer that comes while a late run waits counts, as one that lay in a socket would.
+/// An answer that arrives while a late run waits counts, because it could have been in a socket.
 #[test]
 fn run_that_is_polled_late_waits_for_answers() {
     for source_timeout in [false, true] {

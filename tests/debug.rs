@@ -1,5 +1,5 @@
-//! What is shown of operations and events where somebody debugs: how far they are, and nothing of
-//! what they merely hold.
+//! The `Debug` output of operations and events: counts and states, and none of the caller's values except
+//! ids.
 
 mod common;
 
@@ -11,11 +11,11 @@ use futures_aggregate::{
     FetchAndAggregate, Reason, fetch_and_aggregate, hedge, process_batch, stream_results,
 };
 
-/// Neither its futures, nor its values, nor its errors can be shown.
+/// A value that is not `Debug`.
 struct Opaque;
 
 #[test]
-fn operations_show_how_far_they_are() {
+fn operations_show_their_counts() {
     let sources = vec![
         (1, ready(Ok(Opaque)).left_future()),
         (2, ready(Err(Opaque)).left_future()),
@@ -41,9 +41,9 @@ fn operations_show_how_far_they_are() {
     assert_eq!(format!("{run:?}"), "StreamResults { in_flight: 1, .. }");
 }
 
-/// Deriving asks for `S: Debug`, of which futures know nothing.
+/// The derive requires `S: Debug`, so the signals have to be `Debug` even if their futures are not.
 #[derive(Debug)]
-#[allow(dead_code, reason = "it is shown")]
+#[allow(dead_code, reason = "Debug reads it")]
 struct Query<S> {
     run: FetchAndAggregate<List, u32, Source, Opaque, Opaque, S>,
 }
@@ -52,7 +52,7 @@ type Source = Ready<Result<Opaque, Opaque>>;
 type List = std::iter::Empty<(u32, Source)>;
 
 #[test]
-fn struct_with_an_operation_can_be_shown_whatever_its_signals_are() {
+fn struct_with_an_operation_can_derive_debug() {
     let run = fetch_and_aggregate(std::iter::empty(), NEVER)
         .cancel_on(async {})
         .expire_on(async {});
@@ -63,7 +63,7 @@ fn struct_with_an_operation_can_be_shown_whatever_its_signals_are() {
 }
 
 #[test]
-fn hedge_shows_how_many_attempts_are_made_and_have_failed() {
+fn hedge_shows_the_counts_of_its_attempts() {
     let attempts = |attempt| match attempt {
         0 => ready(Err::<Opaque, Opaque>(Opaque)).left_future(),
         _ => pending().right_future(),
@@ -74,7 +74,7 @@ fn hedge_shows_how_many_attempts_are_made_and_have_failed() {
 }
 
 #[test]
-fn events_show_whose_they_are_and_how_it_went() {
+fn events_show_the_id_and_the_end_of_their_source() {
     let mut shown = Vec::new();
     let sources = vec![
         (1, ready(Ok(Opaque)).left_future()),
@@ -84,8 +84,12 @@ fn events_show_whose_they_are_and_how_it_went() {
     ];
     let run = fetch_and_aggregate(sources, Duration::ZERO).concurrency(1);
     let run = run.observe(|event| shown.push(format!("{event:?}")));
-    assert!(run.now_or_never().expect("it has no time").is_err());
-    // The elapsed time is not the same each time.
+    assert!(
+        run.now_or_never()
+            .expect("a timeout of zero ends the run in its first poll")
+            .is_err()
+    );
+    // The elapsed time differs from run to run.
     let without_elapsed = |shown: String| match shown.split_once("elapsed: ") {
         Some((before, _)) => format!("{before}elapsed: .."),
         None => shown,
@@ -106,7 +110,7 @@ fn events_show_whose_they_are_and_how_it_went() {
 }
 
 #[test]
-fn reasons_are_errors_of_their_own() {
+fn reason_is_an_error() {
     let error: Box<dyn std::error::Error> = Reason::TimedOut.into();
     assert_eq!(error.to_string(), "timed out");
 }

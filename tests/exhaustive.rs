@@ -1,6 +1,6 @@
-//! Every list of scripted sources up to a length, under every policy, with time and without, in every
-//! operation, with every interference before every poll: no source and no waker outlives the run, and
-//! every source is accounted for.
+//! Every list of scripted sources up to a length, from every kind of sources, under every policy, with a
+//! source timeout of zero and without one, in every operation, with every interference before every poll.
+//! No source and no waker may outlive a run, and every source has to be accounted for.
 
 mod common;
 
@@ -45,7 +45,7 @@ const INTERFERENCES_WITH_STREAMS: [Interference; 5] = [
     Interference::CloseReceiver,
 ];
 
-/// Whether it must end a run, whatever that waits for.
+/// Whether the interference has to end a run.
 fn is_signal(interference: Interference) -> bool {
     matches!(
         interference,
@@ -53,8 +53,8 @@ fn is_signal(interference: Interference) -> bool {
     )
 }
 
-/// Plays a case without interference, and then with each before each of its polls. Returns how many
-/// runs that were.
+/// Plays a case without interference, and then with each interference before each poll. Returns the number
+/// of runs.
 fn play_all<T>(
     (kind, scripts): (Kind, &[Script]),
     (policy, source_timeout): (Policy, Duration),
@@ -81,9 +81,9 @@ fn play_all<T>(
             let played = operation(case);
             assert!(
                 !is_signal(interference) || matches!(played.fate, Fate::Resolved(_)),
-                "{case:?}: it goes on"
+                "{case:?}: the run goes on"
             );
-            // It may have ended before it came to that.
+            // The run may have ended before the interference.
             let was_interfered_with = matches!(played.fate, Fate::Dropped) || played.polls > at;
             runs += usize::from(was_interfered_with);
         }
@@ -91,7 +91,7 @@ fn play_all<T>(
     runs
 }
 
-/// Every list of scripts of so many sources.
+/// Every list of scripts of this many sources.
 fn lists(sources: usize) -> Vec<Vec<Script>> {
     (0..sources).fold(vec![Vec::new()], |lists, _| {
         lists
@@ -126,7 +126,7 @@ fn play_every_list<T>(
         .sum()
 }
 
-/// Plays lists of sources that come in other ways than from an iterator.
+/// Plays sources from streams, and from ids and a closure.
 fn play_other_kinds<T>(
     most: usize,
     policies: &[Policy],
@@ -143,49 +143,49 @@ fn play_other_kinds<T>(
 const STREAM_POLICIES: [Policy; 3] = [Policy::All, Policy::AtATime(1), Policy::CatchPanics];
 
 #[test]
-fn every_fetch_ends_in_order_wherever_it_is_interfered_with() {
+fn every_fetch_keeps_the_rules_under_every_interference() {
     let runs = play_every_list(Kind::List, 3, &POLICIES, &INTERFERENCES, fetch);
     println!("{runs} runs of fetch_and_aggregate");
-    assert!(runs > 130_000);
+    assert!(runs > 135_000);
 }
 
 #[test]
-fn every_batch_ends_in_order_wherever_it_is_interfered_with() {
+fn every_batch_keeps_the_rules_under_every_interference() {
     let runs = play_every_list(Kind::List, 2, &BATCH_POLICIES, &INTERFERENCES, process);
     println!("{runs} runs of process_batch");
-    assert!(runs > 10_000);
+    assert!(runs > 18_000);
 }
 
 #[test]
-fn every_stream_ends_in_order_wherever_it_is_interfered_with() {
+fn every_stream_keeps_the_rules_under_every_interference() {
     let interferences = &INTERFERENCES_WITH_STREAMS;
     let runs = play_every_list(Kind::List, 3, &STREAM_POLICIES, interferences, stream);
     println!("{runs} runs of stream_results");
-    assert!(runs > 150_000);
+    assert!(runs > 155_000);
 }
 
 #[test]
-fn every_fetch_of_ids_or_of_a_stream_ends_in_order_wherever_it_is_interfered_with() {
+fn every_fetch_of_ids_or_of_a_stream_keeps_the_rules_under_every_interference() {
     let runs = play_other_kinds(2, &POLICIES, &INTERFERENCES, fetch);
     println!("{runs} runs of fetch_and_aggregate with other sources");
-    assert!(runs > 1);
+    assert!(runs > 110_000);
 }
 
 #[test]
-fn every_batch_of_ids_or_of_a_stream_ends_in_order_wherever_it_is_interfered_with() {
+fn every_batch_of_ids_or_of_a_stream_keeps_the_rules_under_every_interference() {
     let mut runs = play_other_kinds(1, &BATCH_POLICIES, &INTERFERENCES, process);
     for arrival in Arrival::ALL {
         let kind = Kind::StreamOfLists(arrival);
-        runs += play_every_list(kind, 2, &BATCH_POLICIES, &INTERFERENCES, process);
+        runs += play_every_list(kind, 1, &BATCH_POLICIES, &INTERFERENCES, process);
     }
     println!("{runs} runs of process_batch with other sources");
-    assert!(runs > 1);
+    assert!(runs > 25_000);
 }
 
 #[test]
-fn every_stream_of_ids_or_of_a_stream_ends_in_order_wherever_it_is_interfered_with() {
+fn every_stream_of_ids_or_of_a_stream_keeps_the_rules_under_every_interference() {
     let interferences = &INTERFERENCES_WITH_STREAMS;
     let runs = play_other_kinds(2, &STREAM_POLICIES, interferences, stream);
     println!("{runs} runs of stream_results with other sources");
-    assert!(runs > 1);
+    assert!(runs > 90_000);
 }

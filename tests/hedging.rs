@@ -1,4 +1,4 @@
-//! Hedged requests: when another attempt is made, whose answer counts, and what it may cost.
+//! Hedged requests: when another attempt starts, which answer counts, and how a budget limits attempts.
 
 mod common;
 
@@ -11,7 +11,7 @@ use futures::executor::block_on;
 use futures::future::FusedFuture;
 use futures_aggregate::{AttemptsFailed, HedgeBudget, fetch_and_aggregate, hedge, process_batch};
 
-/// Attempts that do what the test says.
+/// Attempts that the test controls, and the closure that makes them.
 fn attempts(n: usize) -> (Vec<Handle>, impl FnMut(usize) -> Source) {
     let (handles, list) = sources(n);
     let mut sources: Vec<_> = list.into_iter().map(|(_, source)| Some(source)).collect();
@@ -19,7 +19,7 @@ fn attempts(n: usize) -> (Vec<Handle>, impl FnMut(usize) -> Source) {
     (handles, make)
 }
 
-/// Polls until `condition` holds, without any wake but those the clock brings.
+/// Polls the task when a timer wakes it, until `condition` holds.
 fn wait_for<F: Future>(task: &mut Task<F>, condition: impl Fn() -> bool) {
     while !condition() {
         if task.is_woken() {
@@ -29,7 +29,7 @@ fn wait_for<F: Future>(task: &mut Task<F>, condition: impl Fn() -> bool) {
 }
 
 #[test]
-fn first_attempt_that_answers_is_the_only_one() {
+fn no_other_attempt_is_made_if_the_first_one_answers() {
     let (handles, make) = attempts(3);
     let mut task = Task::new(hedge(Duration::from_secs(60), 3, make));
     assert!(task.settle().is_pending());
@@ -117,7 +117,7 @@ fn delay_counts_from_the_attempt_that_was_started_last() {
 }
 
 #[test]
-fn when_all_attempts_have_failed_all_errors_are_there() {
+fn hedge_whose_attempts_have_all_failed_returns_all_errors() {
     let (handles, make) = attempts(3);
     let mut task = Task::new(hedge(Duration::ZERO, 3, make));
     assert!(task.settle().is_pending());
@@ -132,7 +132,7 @@ fn when_all_attempts_have_failed_all_errors_are_there() {
 }
 
 #[test]
-fn errors_of_attempts_are_the_causes_of_the_failure() {
+fn error_of_the_last_attempt_is_the_source_of_the_failure() {
     let fails = |attempt| {
         std::future::ready(Err::<(), _>(std::io::Error::other(format!(
             "attempt {attempt}"
@@ -155,7 +155,7 @@ fn dropping_a_hedge_drops_every_attempt() {
 }
 
 #[test]
-fn hedge_is_a_source_like_any_other() {
+fn hedge_can_be_a_source() {
     let (handles, make) = attempts(2);
     let (others, more) = attempts(2);
     let list = [
@@ -180,7 +180,7 @@ fn hedge_is_a_source_like_any_other() {
     assert!(outcomes[0].as_ref().unwrap().errors[0].1.is_failed());
 }
 
-/// Closures of one type.
+/// Boxes closures, so that they have one type.
 trait Boxed {
     fn boxed(self) -> Box<dyn FnMut(usize) -> Source>;
 }
@@ -203,7 +203,7 @@ fn attempt_that_panics_unwinds_and_the_others_go_on() {
     assert_eq!(task.finish(), Ok(7));
 }
 
-/// The success was there, whatever its attempt does as it goes.
+/// The attempt succeeds before its drop panics.
 #[test]
 fn success_whose_attempt_panics_in_its_drop_is_kept() {
     let (handles, make) = attempts(2);
@@ -217,7 +217,7 @@ fn success_whose_attempt_panics_in_its_drop_is_kept() {
     assert_eq!(polls(&handles), [2, 1]);
 }
 
-/// How many attempts one hedge makes that fails.
+/// Runs a hedge whose attempts all fail, and returns how many it makes.
 fn attempts_made(budget: &HedgeBudget, most: usize) -> usize {
     let mut made = 0;
     let fails = |_| {
@@ -235,9 +235,9 @@ fn succeed(budget: &HedgeBudget) {
 }
 
 #[test]
-fn budget_allows_extra_attempts_while_more_than_half_of_it_is_there() {
+fn budget_allows_extra_attempts_while_it_is_more_than_half_full() {
     let budget = HedgeBudget::new(10, 0.5);
-    // Four failures leave six tokens, the fifth leaves half.
+    // Four failures leave six tokens of ten, and the fifth one leaves five.
     assert_eq!(attempts_made(&budget, 4), 4);
     assert_eq!(attempts_made(&budget, 4), 1);
     assert!(!budget.allows());
@@ -247,7 +247,7 @@ fn budget_allows_extra_attempts_while_more_than_half_of_it_is_there() {
 }
 
 #[test]
-fn budget_is_shared_by_its_clones_and_never_more_than_full() {
+fn budget_is_shared_by_its_clones_and_has_a_maximum() {
     let budget = HedgeBudget::new(4, 1.0);
     let clone = budget.clone();
     (0..100).for_each(|_| succeed(&clone));
@@ -256,7 +256,7 @@ fn budget_is_shared_by_its_clones_and_never_more_than_full() {
 }
 
 #[test]
-fn budget_refuses_attempts_that_the_delay_would_start() {
+fn budget_refuses_attempts_after_the_delay_too() {
     let budget = HedgeBudget::new(1, 0.001);
     assert_eq!(attempts_made(&budget, 1), 1);
     let (handles, make) = attempts(3);
@@ -268,7 +268,7 @@ fn budget_refuses_attempts_that_the_delay_would_start() {
 }
 
 #[test]
-fn budgets_that_make_no_sense_are_refused() {
+fn budgets_out_of_bounds_panic() {
     for (tokens, ratio, says) in [
         (0, 0.1, "at least 1"),
         (10, 0.0, "between 0.001"),
@@ -288,7 +288,7 @@ fn budgets_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn budgets_at_the_bounds_are_taken() {
+fn budgets_at_the_bounds_are_accepted() {
     for (tokens, ratio) in [(1, 0.001), (u32::MAX, 1000.0)] {
         let budget = HedgeBudget::new(tokens, ratio);
         succeed(&budget);
@@ -302,7 +302,7 @@ fn attempt_that_panics_takes_a_token_too() {
     let panics = |_| -> std::future::Ready<Result<(), ()>> { panic!("make") };
     let mut task = Task::new(hedge(NEVER, 1, panics).budget(&budget));
     assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
-    assert!(budget.allows(), "nothing was asked");
+    assert!(budget.allows(), "no attempt was started");
 
     let (handles, make) = attempts(1);
     handles[0].on_poll(|_| panic!("attempt"));
@@ -312,7 +312,7 @@ fn attempt_that_panics_takes_a_token_too() {
 }
 
 #[test]
-fn hedges_in_one_run_share_its_poll() {
+fn hedges_in_one_run_share_the_budget_of_its_poll() {
     let made = RefCell::new(0);
     let hedges = (0..256).map(|id| {
         let fails = |_| {

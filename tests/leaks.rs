@@ -1,4 +1,4 @@
-//! Many runs, one after another, leave nothing behind: no source, no waker, no memory.
+//! Leaks: after many runs, one after another, no source, no waker and no memory is left.
 
 mod common;
 
@@ -101,7 +101,7 @@ fn runs_that_end_in_every_way_leave_nothing_behind() {
             }
         }
     };
-    // What is made once for the thread is made in the first round.
+    // The first round allocates what a thread allocates once.
     round();
     let before = Counts::now();
     for _ in 0..250 {
@@ -112,7 +112,7 @@ fn runs_that_end_in_every_way_leave_nothing_behind() {
 }
 
 #[test]
-fn timers_of_runs_that_ended_early_let_go_of_their_tasks() {
+fn timers_of_runs_that_ended_early_hold_no_tasks() {
     let tasks: Vec<_> = (0..200)
         .map(|_| {
             let (handles, list) = sources(2);
@@ -130,7 +130,7 @@ fn timers_of_runs_that_ended_early_let_go_of_their_tasks() {
 }
 
 #[test]
-fn runs_cut_off_by_real_timers_leave_no_source_and_no_waker() {
+fn runs_that_time_out_by_real_timers_leave_no_source_and_no_waker() {
     let timeout = Duration::from_millis(1);
     for round in 0..60 {
         let (handles, mut list) = sources(4);

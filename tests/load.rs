@@ -1,5 +1,5 @@
-//! The deadline and the signals hold whatever the sources do: computing, panicking, waking
-//! themselves, nested in one another, or more than one poll can name.
+//! Load: deadlines and signals hold while sources compute, panic, wake themselves, are nested in one
+//! another, or are too many for one poll to name.
 
 mod common;
 
@@ -27,7 +27,7 @@ fn compute(duration: Duration) {
     }
 }
 
-/// Wakes itself in every poll, each of which takes some time, and counts its polls.
+/// A source that wakes itself in every poll. Each poll takes this long, and is counted.
 fn restless(polls: &Cell<usize>, takes: Duration) -> impl Future<Output = Answer> {
     poll_fn(move |cx| {
         polls.set(polls.get() + 1);
@@ -37,8 +37,8 @@ fn restless(polls: &Cell<usize>, takes: Duration) -> impl Future<Output = Answer
     })
 }
 
-/// Polls again after each panic, to the end. Returns how long that took, and how many polls there
-/// were after the deadline.
+/// Polls to the end of the run, and again after each panic. Returns how long that took, and how many
+/// polls began after the deadline.
 fn poll_through_panics<F: Future>(
     task: &mut Task<F>,
     deadline: Duration,
@@ -56,7 +56,7 @@ fn poll_through_panics<F: Future>(
     }
 }
 
-/// An endless list of sources.
+/// An endless iterator of sources.
 fn endless<F: Future<Output = Answer>>(make: impl Fn() -> F) -> impl Iterator<Item = (u32, F)> {
     (0..).map(move |id| (id, make()))
 }
@@ -108,11 +108,12 @@ fn panics_in_every_poll_do_not_hold_up_the_deadline() {
     assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
     in_time("drops", elapsed, polls);
 
-    let list = std::iter::repeat_with(|| -> (u32, std::future::Ready<Answer>) { panic!("list") });
+    let list =
+        std::iter::repeat_with(|| -> (u32, std::future::Ready<Answer>) { panic!("iterator") });
     let mut task = Task::new(fetch_and_aggregate(list, deadline));
     let (outcome, elapsed, polls) = poll_through_panics(&mut task, deadline);
     assert_eq!(outcome.unwrap_err().reason, Reason::TimedOut);
-    in_time("list", elapsed, polls);
+    in_time("iterator", elapsed, polls);
 
     let batches = (0..).map(|_| endless(|| async { panic!("source") }));
     let mut task = Task::new(process_batch(batches).concurrency(3).timeout(deadline));
@@ -132,11 +133,11 @@ fn panics_in_every_poll_do_not_hold_up_the_deadline() {
     in_time("stream", elapsed, polls);
 }
 
-/// Thousands of panics are expected here, and their messages help nobody.
+/// Prints no message for the thousands of panics that the tests expect.
 fn silence_panics() {
     std::panic::set_hook(Box::new(|info| {
         let text = info.payload().downcast_ref::<&str>().copied();
-        if !["source", "observer", "rule", "drop", "list"]
+        if !["source", "observer", "rule", "drop", "iterator"]
             .map(Some)
             .contains(&text)
         {
@@ -163,7 +164,7 @@ fn nested_runs_share_the_budget_of_the_outermost() {
         );
     }
 
-    // Three levels, the middle one behind a combinator and a batch.
+    // Three levels: the middle one is inside a combinator and a batch.
     let polls = Cell::new(0);
     let leaf = || restless(&polls, Duration::ZERO);
     let of_leaves =
@@ -190,7 +191,7 @@ fn nested_runs_share_the_budget_of_the_outermost() {
 }
 
 #[test]
-fn run_that_is_driven_to_its_end_inside_a_source_gets_there() {
+fn run_that_a_source_drives_in_one_poll_comes_to_its_end() {
     let source = || async {
         let list = (0..5000).map(|id| (id, ready(Ok(id))));
         let inner = futures::executor::block_on(fetch_and_aggregate(list, NEVER));
@@ -202,13 +203,13 @@ fn run_that_is_driven_to_its_end_inside_a_source_gets_there() {
 }
 
 #[test]
-fn run_of_sources_that_compute_ends_after_the_one_that_is_being_polled() {
+fn run_of_sources_that_compute_ends_after_the_source_that_is_being_polled() {
     for (count, takes, deadline) in [
         (1000, ms(5), ms(100)),
         (10, ms(40), ms(60)),
         (1000, ms(1), ms(20)),
     ] {
-        // Sources that began to be polled when the time was up already.
+        // How many source polls began after the deadline.
         let late = Cell::new(0);
         let began = Cell::new(None);
         let source = || {
@@ -225,8 +226,8 @@ fn run_of_sources_that_compute_ends_after_the_one_that_is_being_polled() {
         began.set(Some(Instant::now()));
         let interrupted = task.wait_for(ms(5000)).unwrap_err();
         assert_eq!(interrupted.reason, Reason::TimedOut);
-        // One that is polled one last time, and one that the poll before may still start; and a few
-        // more if the thread was stopped just then, so that the run is late.
+        // One source is polled one last time, and the poll before may have started another one. A few
+        // more are polled if the thread was preempted, so that the run is late.
         assert!(late.get() <= 10, "{takes:?}: {} late", late.get());
     }
 }
@@ -279,7 +280,7 @@ fn work_after_the_deadline_is_bounded_and_signals_are_checked() {
 }
 
 #[test]
-fn busy_batch_whose_time_is_up_keeps_no_other_waiting() {
+fn busy_batch_whose_time_is_up_does_not_delay_the_others() {
     let polls = Cell::new(0);
     let busy = |id| (id, restless(&polls, Duration::from_micros(5)).boxed_local());
     let (other, waits) = source();
@@ -294,7 +295,7 @@ fn busy_batch_whose_time_is_up_keeps_no_other_waiting() {
         assert!(task.poll().is_pending());
     }
     let mut answered = None;
-    // From just before the time of the busy batch is up until it is over.
+    // This covers the time from just before the timeout of the busy batch until its end.
     loop {
         if started.elapsed() >= ms(299) && answered.is_none() {
             other.answer(Ok(1));
@@ -304,7 +305,7 @@ fn busy_batch_whose_time_is_up_keeps_no_other_waiting() {
         if let Some(answered) = answered {
             assert!(
                 !other.is_alive() || answered.elapsed() < ms(150),
-                "the other waits"
+                "the other batch waits"
             );
         }
         if let Poll::Ready(outcomes) = poll {
@@ -336,7 +337,7 @@ fn every_batch_gets_a_share_of_the_polls() {
     }
 }
 
-/// Ids that are counted when they are made.
+/// Counts the sources that it yields.
 fn counted(
     count: u32,
     made: &Cell<usize>,
@@ -347,7 +348,7 @@ fn counted(
     })
 }
 
-/// Polls to the end. No poll may make more than some sources.
+/// Polls to the end. Panics if one poll pulls more than 1,000 sources.
 #[track_caller]
 fn name_in_pieces<F: Future>(task: &mut Task<F>, made: &Cell<usize>) -> F::Output {
     loop {
@@ -393,7 +394,7 @@ fn sources_never_started_are_named_in_as_many_polls_as_it_takes() {
 #[test]
 fn sources_of_batches_are_named_in_as_many_polls_as_it_takes() {
     const COUNT: u32 = 10_000;
-    // In flight, and never started, and one whose own time is up.
+    // Batches in flight and batches never started, whose run is cancelled, or which time out.
     for own_time in [false, true] {
         let made = Cell::new(0);
         let (cancel, signal) = source();
@@ -438,7 +439,7 @@ fn sources_of_batches_are_named_in_as_many_polls_as_it_takes() {
 }
 
 #[test]
-fn sources_in_flight_are_gone_before_the_rest_is_named() {
+fn sources_in_flight_are_dropped_before_the_others_are_named() {
     let (handles, list) = sources(10);
     let (cancel, signal) = source();
     let made = Rc::new(RefCell::new(0));
@@ -460,7 +461,7 @@ fn sources_in_flight_are_gone_before_the_rest_is_named() {
     assert_eq!(task.finish().unwrap_err().partial.unfinished.len(), 100_000);
 }
 
-/// Answers after it has woken itself some times.
+/// A source that answers after it has woken itself this many times.
 fn yields(mut times: u32) -> futures::future::LocalBoxFuture<'static, Answer> {
     Box::pin(poll_fn(move |cx| {
         let Some(left) = times.checked_sub(1) else {
@@ -473,7 +474,7 @@ fn yields(mut times: u32) -> futures::future::LocalBoxFuture<'static, Answer> {
 }
 
 #[test]
-fn runs_that_are_nested_deeply_come_to_their_end() {
+fn runs_that_are_nested_deeply_end() {
     type Nested = futures::future::LocalBoxFuture<'static, Answer>;
     let in_batch = |source: Nested| -> Nested {
         let run = process_batch([[(0, source)]]).batch_timeout(NEVER);
@@ -570,7 +571,7 @@ fn panics_in_every_poll_do_not_hold_up_the_timeouts_of_sources_and_batches() {
 }
 
 #[test]
-fn run_that_is_dropped_while_it_names_sources_tells_once_of_each_that_it_has_named() {
+fn run_that_is_dropped_while_it_names_sources_reports_each_source_at_most_once() {
     let told = RefCell::new([0, 0, 0]);
     let named = RefCell::new(std::collections::BTreeSet::new());
     let list = (0..100_000_u32).map(|id| (id, pending::<Answer>()));

@@ -1,4 +1,5 @@
-//! What observers are told: each source once when it starts, and once when it is over.
+//! Observers: each source has an event when it starts and one when it ends, or a single one if it is
+//! named without having started.
 
 mod common;
 
@@ -7,14 +8,15 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{NEVER, Task, ready, source, sources};
+use common::{NEVER, Source, Task, ready, source, sources};
+use futures::future::{FutureExt, LocalBoxFuture};
 use futures_aggregate::{
-    Event, Reason, SourceError, fetch_and_aggregate, process_batch, stream_results,
+    Event, Reason, SourceError, each, fetch_and_aggregate, process_batch, stream_results,
 };
 
-/// What was seen, in order.
+/// The events, in order.
 #[derive(Clone, Default)]
 struct Log(Rc<RefCell<Vec<String>>>);
 
@@ -39,7 +41,7 @@ impl Log {
         self.0.take()
     }
 
-    /// How often each source was told to have started, and to be over.
+    /// For each source, the number of events at its start and at its end.
     fn balance(&self) -> BTreeMap<String, (usize, usize)> {
         let mut balance = BTreeMap::<_, (usize, usize)>::new();
         for line in self.0.borrow().iter() {
@@ -56,7 +58,7 @@ impl Log {
 }
 
 #[test]
-fn events_come_in_the_poll_that_sees_them() {
+fn events_come_in_the_poll_that_notices_them() {
     let log = Log::default();
     let (handles, list) = sources(2);
     let run = fetch_and_aggregate(list, NEVER)
@@ -75,7 +77,7 @@ fn events_come_in_the_poll_that_sees_them() {
 }
 
 #[test]
-fn every_way_out_is_told_with_its_reason() {
+fn every_end_of_a_source_is_reported_with_its_reason() {
     let (log, (handles, list)) = (Log::default(), sources(4));
     let (cancel, signal) = source();
     let run = fetch_and_aggregate(list, NEVER)
@@ -126,7 +128,7 @@ fn every_way_out_is_told_with_its_reason() {
 }
 
 #[test]
-fn sources_of_an_operation_that_is_dropped_half_way_are_told_to_be_over() {
+fn sources_in_flight_are_reported_when_the_operation_is_dropped() {
     let (log, (handles, list)) = (Log::default(), sources(3));
     let run = fetch_and_aggregate(list, NEVER)
         .concurrency(2)
@@ -156,14 +158,14 @@ fn sources_of_an_operation_that_is_dropped_half_way_are_told_to_be_over() {
 }
 
 #[test]
-fn operation_that_is_never_polled_has_nothing_to_tell() {
+fn operation_that_is_never_polled_has_no_events() {
     let (log, (_, list)) = (Log::default(), sources(2));
     drop(fetch_and_aggregate(list, NEVER).observe(log.observer()));
     assert!(log.take().is_empty());
 }
 
 #[test]
-fn panic_of_a_source_is_told_as_its_outcome() {
+fn panic_of_a_source_is_reported_as_its_outcome() {
     for catches in [true, false] {
         let (log, (handles, list)) = (Log::default(), sources(2));
         handles[0].on_poll(|_| panic!("boom"));
@@ -189,7 +191,7 @@ fn panic_of_a_source_is_told_as_its_outcome() {
 }
 
 #[test]
-fn observer_of_batches_is_told_of_the_sources_of_all() {
+fn observer_of_batches_has_the_events_of_all_sources() {
     let log = Log::default();
     let batches = [
         vec![("a", ready(Ok(1))), ("b", ready(Err("refused")))],
@@ -211,7 +213,7 @@ fn observer_of_batches_is_told_of_the_sources_of_all() {
 }
 
 #[test]
-fn observer_of_a_stream_is_told_before_the_outcome_is_sent() {
+fn observer_of_a_stream_is_called_before_the_outcome_is_sent() {
     let (sender, receiver) = async_channel::unbounded();
     let seen = Rc::new(RefCell::new(Vec::new()));
     let (told, channel) = (seen.clone(), receiver.clone());
@@ -228,7 +230,7 @@ fn observer_of_a_stream_is_told_before_the_outcome_is_sent() {
 }
 
 #[test]
-fn every_observer_is_told_in_the_order_of_the_calls() {
+fn several_observers_are_called_in_the_order_in_which_they_were_added() {
     let (first, second) = (Log::default(), Log::default());
     let both = Rc::new(RefCell::new(Vec::new()));
     let (one, other) = (both.clone(), both.clone());
@@ -290,7 +292,7 @@ fn observer_that_panics_unwinds_and_loses_nothing() {
 }
 
 #[test]
-fn panics_of_observers_unwind_even_where_those_of_sources_are_caught() {
+fn panics_of_observers_unwind_even_if_panics_of_sources_are_caught() {
     for when in ["started", "finished"] {
         let (handles, list) = sources(2);
         handles[0].on_poll(|_| panic!("source"));
@@ -319,7 +321,7 @@ fn panics_of_observers_unwind_even_where_those_of_sources_are_caught() {
 }
 
 #[test]
-fn observer_that_panics_keeps_no_other_from_being_told() {
+fn observer_that_panics_does_not_keep_others_from_being_called() {
     let log = Log::default();
     let run = fetch_and_aggregate([(0, ready(Ok(1)))], NEVER)
         .observe(|_| panic!("observer"))
@@ -332,14 +334,14 @@ fn observer_that_panics_keeps_no_other_from_being_told() {
 }
 
 #[test]
-fn caught_panics_give_other_sources_no_second_turn_in_the_same_poll() {
+fn caught_panics_do_not_poll_other_sources_twice_in_the_same_poll() {
     let (handles, list) = sources(50);
     handles[0].never_rests();
     for handle in &handles[1..] {
         handle.on_poll(|_| panic!("boom"));
     }
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).catch_panics());
-    // It takes more than one poll where the messages of panics take their time.
+    // This takes more than one poll if printing the messages of the panics takes long.
     let mut polls = 0;
     while common::polls(&handles).contains(&0) {
         assert!(task.poll().is_pending());
@@ -357,7 +359,7 @@ fn caught_panics_give_other_sources_no_second_turn_in_the_same_poll() {
 }
 
 #[test]
-fn panics_caught_on_the_same_run_disturb_no_other_source() {
+fn caught_panics_affect_no_other_source() {
     let (handles, list) = sources(300);
     for handle in handles.iter().step_by(2) {
         handle.on_poll(|_| panic!("boom"));
@@ -395,7 +397,7 @@ fn panics_caught_on_the_same_run_disturb_no_other_source() {
 }
 
 #[test]
-fn observer_of_batches_that_panics_is_told_of_what_comes_next() {
+fn observer_of_batches_that_panics_has_all_later_events() {
     let (handles, list) = sources(4);
     let mut list = list.into_iter();
     let batches: Vec<Vec<_>> = (0..2).map(|_| list.by_ref().take(2).collect()).collect();
@@ -420,4 +422,343 @@ fn observer_of_batches_that_panics_is_told_of_what_comes_next() {
         assert_eq!(log.take(), [format!("{id} Ok(1)")]);
         assert_eq!(poll.is_ready(), id == 3);
     }
+}
+
+/// Waits until the clock shows that this much time has passed.
+fn pass(time: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// The ids of sources that have ended, and how long they took.
+type Ends = Rc<RefCell<Vec<(usize, Duration)>>>;
+
+/// One of the three operations, with one source in flight at a time.
+fn timed_run(
+    operation: usize,
+    list: Vec<(usize, Source)>,
+    source_timeout: Duration,
+    signal: Source,
+    ends: &Ends,
+) -> LocalBoxFuture<'static, ()> {
+    let ends = ends.clone();
+    let observer = move |event: Event<'_, usize, u32, &'static str>| match event {
+        Event::Finished { id, elapsed, .. } | Event::Unfinished { id, elapsed, .. } => {
+            ends.borrow_mut().push((*id, elapsed));
+        }
+        _ => {}
+    };
+    match operation {
+        0 => fetch_and_aggregate(list, NEVER)
+            .concurrency(1)
+            .source_timeout(source_timeout)
+            .cancel_on(signal)
+            .catch_panics()
+            .observe(observer)
+            .map(drop)
+            .boxed_local(),
+        1 => process_batch([list])
+            .source_concurrency(1)
+            .batch_timeout(NEVER)
+            .source_timeout(source_timeout)
+            .cancel_on(signal)
+            .catch_panics()
+            .observe(observer)
+            .map(drop)
+            .boxed_local(),
+        _ => {
+            let (sender, receiver) = async_channel::unbounded();
+            stream_results(list, sender)
+                .concurrency(1)
+                .source_timeout(source_timeout)
+                .cancel_on(signal)
+                .catch_panics()
+                .observe(observer)
+                .map(move |_| drop(receiver))
+                .boxed_local()
+        }
+    }
+}
+
+#[test]
+fn event_at_the_end_of_a_source_has_the_time_since_its_start() {
+    const TIME: Duration = Duration::from_millis(5);
+    for (operation, way) in
+        (0..3).flat_map(|it| ["answer", "panic", "time out", "cancel", "drop"].map(|way| (it, way)))
+    {
+        let (handles, list) = sources(2);
+        let (cancel, signal) = source();
+        let source_timeout = if way == "time out" { TIME } else { NEVER };
+        let ends = Ends::default();
+        let run = timed_run(operation, list, source_timeout, signal, &ends);
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        pass(TIME);
+        handles[0].answer(Ok(0));
+        // The second source starts in the poll in which the first one ends.
+        let earliest = Instant::now();
+        assert!(task.settle().is_pending());
+        pass(TIME);
+        match way {
+            "answer" => handles[1].answer(Ok(1)),
+            "panic" => {
+                handles[1].on_poll(|_| panic!("boom"));
+                handles[1].wake();
+            }
+            "cancel" => cancel.answer(Ok(0)),
+            "drop" => task.drop_future(),
+            _ => {}
+        }
+        if way != "drop" {
+            task.wait();
+        }
+        let most = earliest.elapsed();
+        let ends = ends.take();
+        let [(0, first), (1, second)] = ends[..] else {
+            panic!("operation {operation}, {way}: {ends:?}");
+        };
+        assert!(first >= TIME, "operation {operation}, {way}: {first:?}");
+        assert!(second >= TIME, "operation {operation}, {way}: {second:?}");
+        assert!(
+            second <= most,
+            "operation {operation}, {way}: {second:?} of {most:?}"
+        );
+    }
+}
+
+impl Log {
+    /// The ids and reasons of the `NotStarted` events.
+    fn not_started(&self) -> Vec<String> {
+        let log = self.take();
+        let lines = log.iter().filter_map(|line| {
+            let (id, reason) = line.split_once(" not started: ")?;
+            Some(format!("{id} {reason}"))
+        });
+        lines.collect()
+    }
+}
+
+#[test]
+fn ids_that_never_start_are_reported_with_the_reason_of_the_run() {
+    let cases = [
+        ("cancel", "Cancelled"),
+        ("expire", "TimedOut"),
+        ("timeout", "TimedOut"),
+        ("fail_fast", "SourceFailed"),
+        ("quorum", "NotNeeded"),
+        ("rule", "NotNeeded"),
+        ("unreachable", "QuorumUnreachable"),
+    ];
+    for (ending, reason) in cases {
+        let log = Log::default();
+        let (handles, list) = sources(4);
+        let (cancel, signal) = source();
+        let (deadline, timer) = source();
+        let timeout = if ending == "timeout" {
+            Duration::ZERO
+        } else {
+            NEVER
+        };
+        let run = fetch_and_aggregate(list, timeout)
+            .concurrency(2)
+            .cancel_on(signal)
+            .expire_on(timer)
+            .observe(log.observer());
+        let run = match ending {
+            "fail_fast" => run.fail_fast(),
+            "quorum" => run.quorum(1),
+            "unreachable" => run.quorum(4),
+            _ => run,
+        };
+        let mut task =
+            Task::new(run.stop_when(|so_far| ending == "rule" && !so_far.results.is_empty()));
+        if task.settle().is_pending() {
+            match ending {
+                "cancel" => cancel.answer(Ok(0)),
+                "expire" => deadline.answer(Ok(0)),
+                "fail_fast" | "unreachable" => handles[0].answer(Err("refused")),
+                _ => handles[0].answer(Ok(0)),
+            }
+            let _ = task.finish();
+        }
+        let expected = [2, 3].map(|id| format!("{id} {reason}"));
+        assert_eq!(log.not_started(), expected, "{ending}");
+    }
+
+    // A run that ends before it starts any source names all of them.
+    let (log, (_, list)) = (Log::default(), sources(2));
+    let run = fetch_and_aggregate(list, NEVER).quorum(3);
+    assert!(Task::new(run.observe(log.observer())).finish().is_err());
+    assert_eq!(
+        log.take(),
+        [
+            "0 not started: QuorumUnreachable",
+            "1 not started: QuorumUnreachable"
+        ]
+    );
+}
+
+#[test]
+fn ids_that_never_start_are_reported_by_stream_results() {
+    for (ending, reason) in [
+        ("cancel", "Cancelled"),
+        ("expire", "TimedOut"),
+        ("timeout", "TimedOut"),
+        ("leave", "ReceiverClosed"),
+    ] {
+        let log = Log::default();
+        let (cancel, signal) = source();
+        let (deadline, timer) = source();
+        let timeout = if ending == "timeout" {
+            Duration::ZERO
+        } else {
+            NEVER
+        };
+        let (sender, receiver) = async_channel::unbounded();
+        let run = stream_results(each(0..4, |_| source().1), sender)
+            .concurrency(2)
+            .timeout(timeout)
+            .cancel_on(signal)
+            .expire_on(timer)
+            .observe(log.observer());
+        let mut task = Task::new(run);
+        if task.settle().is_pending() {
+            match ending {
+                "cancel" => cancel.answer(Ok(0)),
+                "expire" => deadline.answer(Ok(0)),
+                _ => drop(receiver),
+            }
+            assert!(task.finish().is_err());
+        }
+        let expected = [2, 3].map(|id| format!("{id} {reason}"));
+        assert_eq!(log.not_started(), expected, "{ending}");
+    }
+}
+
+/// Three batches of three sources.
+fn batches() -> (Vec<common::Handle>, Vec<Vec<(usize, Source)>>) {
+    let (handles, list) = sources(9);
+    let mut list = list.into_iter();
+    let batches = (0..3).map(|_| list.by_ref().take(3).collect()).collect();
+    (handles, batches)
+}
+
+#[test]
+fn ids_that_never_start_are_reported_when_a_run_of_batches_ends() {
+    for (ending, reason) in [
+        ("cancel", "Cancelled"),
+        ("expire", "TimedOut"),
+        ("fail_fast", "SourceFailed"),
+        ("quorum", "NotNeeded"),
+    ] {
+        let log = Log::default();
+        let (handles, batches) = batches();
+        let (cancel, signal) = source();
+        let (deadline, timer) = source();
+        let run = process_batch(batches)
+            .concurrency(2)
+            .source_concurrency(1)
+            .cancel_on(signal)
+            .expire_on(timer)
+            .observe(log.observer());
+        let run = match ending {
+            "fail_fast" => run.batch_fail_fast().fail_fast(),
+            "quorum" => run.batch_quorum(1).quorum(1),
+            _ => run,
+        };
+        let mut task = Task::new(run);
+        assert!(task.settle().is_pending());
+        match ending {
+            "cancel" => cancel.answer(Ok(0)),
+            "expire" => deadline.answer(Ok(0)),
+            "fail_fast" => handles[0].answer(Err("refused")),
+            _ => handles[0].answer(Ok(0)),
+        }
+        let _ = task.finish();
+        // One source of each of the first two batches has started.
+        let expected = [1, 2, 4, 5, 6, 7, 8].map(|id| format!("{id} {reason}"));
+        assert_eq!(log.not_started(), expected, "{ending}");
+    }
+}
+
+#[test]
+fn ids_that_never_start_are_reported_when_their_batch_ends() {
+    for (ending, reason) in [
+        ("timeout", "TimedOut"),
+        ("fail_fast", "SourceFailed"),
+        ("quorum", "NotNeeded"),
+        ("unreachable", "QuorumUnreachable"),
+    ] {
+        let log = Log::default();
+        let (handles, batches) = batches();
+        let run = process_batch(batches)
+            .source_concurrency(1)
+            .observe(log.observer());
+        let run = match ending {
+            "timeout" => run.batch_timeout(Duration::ZERO),
+            "fail_fast" => run.batch_fail_fast(),
+            "quorum" => run.batch_quorum(1),
+            _ => run.batch_quorum(3),
+        };
+        let mut task = Task::new(run);
+        if task.settle().is_pending() {
+            let answer = if ending == "quorum" {
+                Ok(0)
+            } else {
+                Err("refused")
+            };
+            handles[3].answer(answer);
+            assert!(task.settle().is_pending());
+            let expected = [4, 5].map(|id| format!("{id} {reason}"));
+            assert_eq!(log.not_started(), expected, "{ending}");
+            continue;
+        }
+        let expected = [1, 2, 4, 5, 7, 8].map(|id| format!("{id} {reason}"));
+        assert_eq!(log.not_started(), expected, "{ending}");
+    }
+}
+
+#[test]
+fn run_that_is_dropped_reports_no_id_that_never_started() {
+    let (log, (_, list)) = (Log::default(), sources(3));
+    let run = fetch_and_aggregate(list, NEVER).concurrency(1);
+    let mut task = Task::new(run.observe(log.observer()));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(log.take(), ["0 started", "0 Cancelled"]);
+
+    let (log, (_, batches)) = (Log::default(), batches());
+    let run = process_batch(batches).concurrency(1).source_concurrency(1);
+    let mut task = Task::new(run.observe(log.observer()));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(log.take(), ["0 started", "0 Cancelled"]);
+
+    let (log, (_, list)) = (Log::default(), sources(3));
+    let (sender, _receiver) = async_channel::bounded(1);
+    let run = stream_results(list, sender).concurrency(1);
+    let mut task = Task::new(run.observe(log.observer()));
+    assert!(task.settle().is_pending());
+    task.drop_future();
+    assert_eq!(log.take(), ["0 started", "0 Cancelled"]);
+}
+
+#[test]
+fn observer_that_panics_at_ids_that_never_start_loses_none_of_them() {
+    let (log, (_, list)) = (Log::default(), sources(4));
+    let run = fetch_and_aggregate(list, NEVER)
+        .concurrency(1)
+        .cancel_on(ready(Ok(0)))
+        .observe(|_| panic!("observer"))
+        .observe(log.observer());
+    let mut task = Task::new(run);
+    assert_eq!(common::panic_of(|| task.poll()), "observer");
+    let partial = task.finish().unwrap_err().partial;
+    assert_eq!(partial.unfinished, [0, 1, 2, 3]);
+    assert_eq!(
+        log.not_started(),
+        [0, 1, 2, 3].map(|id| format!("{id} Cancelled"))
+    );
 }

@@ -1,4 +1,4 @@
-//! The requirements that the leaking Go service was repaired to, each in this crate's terms.
+//! Requirements of the Go service whose leaks this crate is meant to avoid, in the terms of this crate.
 
 mod common;
 
@@ -73,7 +73,7 @@ fn already_cancelled_on_entry_polls_no_source_in_any_operation() {
 }
 
 #[test]
-fn empty_list_is_an_empty_answer_at_once() {
+fn run_without_sources_completes_in_its_first_poll() {
     let none = Vec::<(u8, common::Source)>::new;
     let mut task = Task::new(fetch_and_aggregate(none(), NEVER));
     assert_eq!(task.poll(), std::task::Poll::Ready(Ok(Default::default())));
@@ -97,7 +97,7 @@ fn one_source_does_not_deadlock() {
 }
 
 #[test]
-fn all_sources_failing_is_an_answer_with_every_error() {
+fn run_whose_sources_all_fail_completes_with_every_error() {
     let failing = (0..3).map(|id| (id, ready(Err("refused"))));
     let aggregate = Task::new(fetch_and_aggregate(failing, NEVER))
         .finish()
@@ -112,7 +112,7 @@ fn all_sources_failing_is_an_answer_with_every_error() {
 }
 
 #[test]
-fn all_sources_are_started_before_any_has_answered() {
+fn all_sources_start_in_the_first_poll() {
     let (handles, sources) = sources(4);
     let mut task = Task::new(fetch_and_aggregate(sources, NEVER));
     assert!(task.poll().is_pending());
@@ -120,7 +120,7 @@ fn all_sources_are_started_before_any_has_answered() {
 }
 
 #[test]
-fn failed_or_late_batch_disturbs_no_other() {
+fn failed_or_late_batch_affects_no_other() {
     let (handle, slow) = source();
     let (deadline, timer) = source();
     let batches = vec![
@@ -161,7 +161,7 @@ fn stream_results_returns_before_anything_is_polled() {
 }
 
 #[test]
-fn receiver_that_stops_reading_blocks_nobody_once_the_time_is_up() {
+fn receiver_that_stops_reading_does_not_block_the_run_at_its_deadline() {
     let (handles, sources) = sources(4);
     let (deadline, timer) = source();
     let (sender, receiver) = async_channel::bounded(1);
@@ -186,7 +186,7 @@ fn receiver_that_stops_reading_blocks_nobody_once_the_time_is_up() {
 }
 
 #[test]
-fn receiver_that_goes_away_ends_the_stream_while_all_sources_are_pending() {
+fn dropped_receiver_ends_the_run_while_all_sources_are_pending() {
     let (handles, sources) = sources(3);
     let (sender, receiver) = async_channel::bounded::<(_, Result<_, SourceError<_>>)>(1);
     let mut task = Task::new(stream_results(sources, sender));

@@ -1,4 +1,4 @@
-//! When a run is over before every source has answered, for what the outcomes are.
+//! Policies: rules about outcomes that end a run before every source has answered.
 
 mod common;
 
@@ -12,7 +12,7 @@ use futures_aggregate::{
 };
 
 #[test]
-fn without_a_policy_failures_end_nothing() {
+fn failures_do_not_end_a_run_without_a_policy() {
     let list = [
         (0, ready(Err("a"))),
         (1, ready(Ok(1))),
@@ -82,7 +82,7 @@ fn fail_fast_counts_timeouts_and_panics_as_failures() {
 }
 
 #[test]
-fn run_that_failed_by_a_panic_ends_when_it_is_polled_again() {
+fn run_that_failed_by_a_panic_ends_in_the_next_poll() {
     let (handles, list) = sources(2);
     handles[0].on_poll(|_| panic!("source 0"));
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).fail_fast());
@@ -124,7 +124,7 @@ fn quorum_of_one_is_the_first_success() {
 }
 
 #[test]
-fn quorum_that_cannot_be_reached_any_more_ends_the_run_without_the_rest() {
+fn unreachable_quorum_ends_the_run() {
     let (handles, list) = sources(4);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).quorum(3));
     handles[0].answer(Err("a"));
@@ -137,7 +137,7 @@ fn quorum_that_cannot_be_reached_any_more_ends_the_run_without_the_rest() {
 }
 
 #[test]
-fn quorum_larger_than_the_list_is_unreachable_before_any_source_is_polled() {
+fn quorum_larger_than_the_number_of_sources_is_unreachable_before_any_is_polled() {
     let (handles, list) = sources(2);
     let interrupted = Task::new(fetch_and_aggregate(list, NEVER).quorum(3))
         .finish()
@@ -153,15 +153,15 @@ fn quorum_larger_than_the_list_is_unreachable_before_any_source_is_polled() {
 }
 
 #[test]
-fn quorum_over_a_list_of_unknown_length_is_unreachable_once_the_list_is_exhausted() {
+fn quorum_over_an_unknown_number_of_sources_is_unreachable_at_the_end_of_the_iterator() {
     let (handles, list) = sources(3);
     let mut list = list.into_iter();
     let unknown = std::iter::from_fn(|| list.next());
     let mut task = Task::new(fetch_and_aggregate(unknown, NEVER).quorum(4).concurrency(2));
     assert!(task.settle().is_pending());
     handles[0].answer(Ok(0));
-    // The third has room now, and then the list is found to have no fourth when there is room
-    // again.
+    // Source 2 starts. The iterator is pulled again when there is room for another source, and then it
+    // ends.
     assert!(task.settle().is_pending());
     handles[1].answer(Ok(1));
     let interrupted = task.finish().unwrap_err();
@@ -171,7 +171,7 @@ fn quorum_over_a_list_of_unknown_length_is_unreachable_once_the_list_is_exhauste
 }
 
 #[test]
-fn rule_of_the_caller_is_asked_after_each_outcome_until_it_is_met() {
+fn stop_rule_is_called_after_each_outcome_until_it_returns_true() {
     let (handles, list) = sources(4);
     let mut seen = Vec::new();
     let run = fetch_and_aggregate(list, NEVER).stop_when(|so_far| {
@@ -192,7 +192,7 @@ fn rule_of_the_caller_is_asked_after_each_outcome_until_it_is_met() {
 }
 
 #[test]
-fn any_of_several_rules_is_enough() {
+fn any_of_several_stop_rules_is_enough() {
     for limits in [(1, 9), (9, 1)] {
         let list = (0..3).map(|id| (id, ready(Ok(id))));
         let run = fetch_and_aggregate(list, NEVER)
@@ -203,7 +203,7 @@ fn any_of_several_rules_is_enough() {
 }
 
 #[test]
-fn rule_that_panics_unwinds_and_loses_nothing() {
+fn stop_rule_that_panics_unwinds_and_loses_nothing() {
     let list = (0..3).map(|id| (id, ready(Ok(id))));
     let run = fetch_and_aggregate(list, NEVER).stop_when(|so_far| {
         assert!(so_far.results.len() != 2, "two");
@@ -214,7 +214,7 @@ fn rule_that_panics_unwinds_and_loses_nothing() {
     assert_eq!(task.finish().unwrap().results, [(0, 0), (1, 1), (2, 2)]);
 }
 
-/// Both at once: the first answers with `answer` in the very poll in which the deadline passes.
+/// Drives a run in which source 0 answers in the same poll in which the deadline passes.
 fn at_the_deadline<R>(
     answer: common::Answer,
     run: impl FnOnce(Vec<(usize, Source)>, Source) -> R,
@@ -232,7 +232,7 @@ where
 }
 
 #[test]
-fn outcome_that_decides_beats_the_deadline_of_the_same_poll() {
+fn outcome_that_decides_beats_a_deadline_in_the_same_poll() {
     let quorum = at_the_deadline(Ok(1), |list, timer| {
         fetch_and_aggregate(list, NEVER).quorum(1).expire_on(timer)
     });
@@ -264,8 +264,8 @@ fn outcome_that_decides_beats_the_deadline_of_the_same_poll() {
 }
 
 #[test]
-fn outcome_of_the_last_look_after_the_deadline_decides_as_before() {
-    // The first source is woken after its turn in the poll of the deadline.
+fn outcome_of_the_last_poll_after_the_deadline_can_decide() {
+    // Source 0 is woken after the sweep in the poll of the deadline has passed it.
     for (answer, quorum, reason) in [
         (Ok(1), 1, None),
         (Err("refused"), 2, Some(Reason::QuorumUnreachable)),
@@ -288,7 +288,7 @@ fn outcome_of_the_last_look_after_the_deadline_decides_as_before() {
 }
 
 #[test]
-fn cancel_that_is_there_beats_an_outcome_that_would_decide() {
+fn cancel_beats_an_outcome_that_would_decide_in_the_same_poll() {
     let (handles, list) = sources(2);
     let (cancel, signal) = source();
     let run = fetch_and_aggregate(list, NEVER).quorum(1).cancel_on(signal);
@@ -300,7 +300,7 @@ fn cancel_that_is_there_beats_an_outcome_that_would_decide() {
 }
 
 #[test]
-fn last_outcome_reaches_the_quorum() {
+fn last_outcome_can_reach_the_quorum() {
     let list = (0..3).map(|id| (id, ready(Ok(id))));
     let run = fetch_and_aggregate(list, NEVER).quorum(3);
     let aggregate = Task::new(run).finish().unwrap();
@@ -309,7 +309,7 @@ fn last_outcome_reaches_the_quorum() {
 }
 
 #[test]
-fn sources_that_were_never_started_are_named_when_the_run_has_enough() {
+fn sources_that_were_never_started_are_named_when_the_quorum_is_reached() {
     let (handles, mut list) = sources(3);
     list.insert(0, (9, ready(Ok(90))));
     let run = fetch_and_aggregate(list, NEVER).quorum(1).concurrency(1);
@@ -319,7 +319,7 @@ fn sources_that_were_never_started_are_named_when_the_run_has_enough() {
     assert_eq!(polls(&handles), [0, 0, 0]);
 }
 
-/// What interrupted each batch, of which none is complete.
+/// The reason of each batch. Panics if one is complete.
 fn reasons<K, T, E>(batches: &Batches<K, T, E>) -> Vec<Reason> {
     let reason = |batch: &BatchOutcome<K, T, E>| match batch {
         Ok(_) => panic!("the batch is complete"),
@@ -329,7 +329,7 @@ fn reasons<K, T, E>(batches: &Batches<K, T, E>) -> Vec<Reason> {
 }
 
 #[test]
-fn batches_fail_fast_when_one_of_them_is_interrupted() {
+fn fail_fast_of_batches_ends_the_run_when_a_batch_is_interrupted() {
     let (handles, mut list) = sources(4);
     let second = list.split_off(2);
     let run = process_batch([list, second]).batch_fail_fast().fail_fast();
@@ -349,7 +349,7 @@ fn batches_fail_fast_when_one_of_them_is_interrupted() {
 }
 
 #[test]
-fn batch_that_runs_into_its_own_timeout_has_failed() {
+fn batch_that_times_out_has_failed() {
     let (_, mut list) = sources(2);
     let second = list.split_off(1);
     let run = process_batch([list, second])
@@ -362,7 +362,7 @@ fn batch_that_runs_into_its_own_timeout_has_failed() {
 }
 
 #[test]
-fn batch_that_fails_in_the_last_look_after_the_deadline_decides() {
+fn batch_that_fails_in_the_last_poll_after_the_deadline_decides() {
     let (handles, mut list) = sources(2);
     let second = list.split_off(1);
     let (deadline, timer) = source();
@@ -372,7 +372,7 @@ fn batch_that_fails_in_the_last_look_after_the_deadline_decides() {
         .expire_on(timer);
     let mut task = Task::new(run);
     assert!(task.settle().is_pending());
-    // It is woken after its turn in the poll of the deadline.
+    // Source 0 is woken after the sweep in the poll of the deadline has passed it.
     let first = handles[0].clone();
     handles[1].on_poll(move |_| first.answer(Err("refused")));
     handles[1].wake();
@@ -386,7 +386,7 @@ fn batch_that_fails_in_the_last_look_after_the_deadline_decides() {
 }
 
 #[test]
-fn errors_within_a_batch_are_no_failure_of_the_batch() {
+fn errors_in_a_batch_do_not_fail_the_batch() {
     let batches = [[(0, ready(Err("refused")))], [(1, ready(Ok(1)))]];
     let outcomes = Task::new(process_batch(batches).fail_fast())
         .finish()
@@ -395,7 +395,7 @@ fn errors_within_a_batch_are_no_failure_of_the_batch() {
 }
 
 #[test]
-fn batch_that_fails_fast_leaves_the_others_alone() {
+fn batch_that_fails_fast_does_not_affect_the_others() {
     let (handles, mut list) = sources(3);
     let second = list.split_off(2);
     let mut task = Task::new(process_batch([list, second]).batch_fail_fast());
@@ -410,7 +410,7 @@ fn batch_that_fails_fast_leaves_the_others_alone() {
 }
 
 #[test]
-fn quorum_of_batches_ends_the_whole() {
+fn quorum_of_batches_ends_the_run() {
     let (handles, list) = sources(3);
     let batches = list.into_iter().map(|one| [one]);
     let mut task = Task::new(process_batch(batches).quorum(2));
@@ -426,7 +426,7 @@ fn quorum_of_batches_ends_the_whole() {
 }
 
 #[test]
-fn quorum_of_batches_that_cannot_be_reached_ends_the_whole() {
+fn unreachable_quorum_of_batches_ends_the_run() {
     let (handles, list) = sources(3);
     let batches = list.into_iter().map(|one| [one]);
     let mut task = Task::new(process_batch(batches).batch_quorum(1).quorum(2));
@@ -440,7 +440,7 @@ fn quorum_of_batches_that_cannot_be_reached_ends_the_whole() {
 }
 
 #[test]
-fn rule_of_the_caller_sees_the_batches_that_are_over_at_their_places() {
+fn stop_rule_sees_finished_batches_at_their_positions() {
     let (handles, list) = sources(3);
     let batches = list.into_iter().map(|one| [one]);
     let run = process_batch(batches)
@@ -455,12 +455,12 @@ fn rule_of_the_caller_sees_the_batches_that_are_over_at_their_places() {
 }
 
 #[test]
-fn deadline_of_the_whole_is_no_failure_of_the_batches_that_it_cuts_off() {
+fn deadline_of_the_run_does_not_count_as_a_failure_of_its_batches() {
     type Run = futures_aggregate::Batches<usize, u32, &'static str>;
     fn ends(result: Result<Run, futures_aggregate::Interrupted<Run>>) {
         let interrupted = result.unwrap_err();
         assert_eq!(interrupted.reason, Reason::TimedOut);
-        // What the second batch had in time is there, although the first was cut off before.
+        // The second batch has its results, although the first one was stopped before it.
         let late = interrupted.partial[1].as_ref().unwrap_err();
         assert_eq!(late.partial.results.len(), 999);
         assert_eq!(reasons(&interrupted.partial), [Reason::TimedOut; 2]);
@@ -499,7 +499,7 @@ fn deadline_of_the_whole_is_no_failure_of_the_batches_that_it_cuts_off() {
 }
 
 #[test]
-fn panic_in_the_last_look_after_the_deadline_decides_too() {
+fn panic_in_the_last_poll_after_the_deadline_decides() {
     for pending in [0, 1] {
         let (handles, list) = sources(2 + pending);
         let (deadline, timer) = source();
@@ -509,7 +509,7 @@ fn panic_in_the_last_look_after_the_deadline_decides_too() {
             .expire_on(timer);
         let mut task = Task::new(run);
         assert!(task.settle().is_pending());
-        // The first is woken after its turn in the poll of the deadline, and panics.
+        // Source 0 is woken after the sweep in the poll of the deadline has passed it, and panics.
         let first = handles[0].clone();
         handles[0].on_poll(|_| panic!("late"));
         handles[1].on_poll(move |_| first.wake());
@@ -523,7 +523,7 @@ fn panic_in_the_last_look_after_the_deadline_decides_too() {
 }
 
 #[test]
-fn batch_that_panics_as_it_ends_is_polled_again_and_keeps_its_outcome() {
+fn batch_that_panics_at_its_end_keeps_its_outcome() {
     for cancelled in [true, false] {
         let (handles, list) = sources(2);
         let (cancel, signal) = source();
@@ -548,7 +548,7 @@ fn batch_that_panics_as_it_ends_is_polled_again_and_keeps_its_outcome() {
 }
 
 #[test]
-fn last_outcomes_after_the_deadline_complete_a_run_that_was_at_its_limit() {
+fn last_outcome_after_the_deadline_completes_a_run_that_was_at_its_limit() {
     for limit in [1, 2] {
         let (handles, list) = sources(1);
         let (deadline, timer) = source();
@@ -557,7 +557,7 @@ fn last_outcomes_after_the_deadline_complete_a_run_that_was_at_its_limit() {
             .expire_on(timer);
         let mut task = Task::new(run);
         assert!(task.settle().is_pending());
-        // It answers in the last look.
+        // The source answers in its last poll.
         let own = handles[0].clone();
         let mut woken = false;
         handles[0].on_poll(move |_| {
@@ -572,7 +572,7 @@ fn last_outcomes_after_the_deadline_complete_a_run_that_was_at_its_limit() {
 }
 
 #[test]
-fn failure_that_unwound_was_there_before_the_cancel_that_came_after_it() {
+fn failure_that_unwound_decides_before_a_later_cancel() {
     let (handles, list) = sources(2);
     let (cancel, signal) = source();
     handles[0].on_poll(|_| panic!("first"));
@@ -585,8 +585,8 @@ fn failure_that_unwound_was_there_before_the_cancel_that_came_after_it() {
     assert_eq!(task.finish().unwrap_err().reason, Reason::SourceFailed);
 }
 
-/// What a setter says that is called after the first poll. The driver of a stream cannot be moved any
-/// more then, so there is nothing to call.
+/// The panic message of a setter that is called after the first poll. There is none for a driver of
+/// `stream_results`, which cannot be moved after its first poll.
 fn refusal<F: Future + Unpin, R>(mut run: F, set: impl FnOnce(F) -> R) -> String {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(std::pin::Pin::new(&mut run).poll(&mut cx).is_pending());
@@ -594,7 +594,7 @@ fn refusal<F: Future + Unpin, R>(mut run: F, set: impl FnOnce(F) -> R) -> String
 }
 
 #[test]
-fn every_setter_is_refused_after_the_first_poll() {
+fn every_setter_panics_after_the_first_poll() {
     let signal = || std::future::pending::<()>();
     macro_rules! refused {
         ($run:expr, $($set:ident($($argument:expr),*)),*) => {

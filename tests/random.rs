@@ -1,5 +1,5 @@
-//! Scripted runs of up to a hundred sources, from bytes that are made up at random. A fuzzer goes on
-//! where this ends, see `fuzz`.
+//! Scripted runs of up to a hundred sources, chosen by random bytes. The fuzzer in `fuzz` does the same for
+//! longer.
 
 mod common;
 
@@ -10,7 +10,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn runs_of_any_bytes_end_in_order(bytes in vec(any::<u8>(), 0..104)) {
+    fn runs_of_any_bytes_keep_the_rules(bytes in vec(any::<u8>(), 0..104)) {
         common::bytes::play(&bytes);
     }
 }

@@ -1,4 +1,4 @@
-//! Streaming: how outcomes reach the receiver, and what comes back when they cannot.
+//! `stream_results`: how outcomes reach the receiver, and which are returned as undelivered.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn outcomes_arrive_in_completion_order_errors_included() {
 }
 
 #[test]
-fn outcome_is_in_the_channel_after_the_poll_in_which_it_happened() {
+fn outcome_is_in_the_channel_after_the_poll_in_which_the_source_answered() {
     let (handles, list) = sources(2);
     let (sender, receiver) = bounded(1);
     let mut task = Task::new(stream_results(list, sender));
@@ -47,7 +47,7 @@ fn outcome_is_in_the_channel_after_the_poll_in_which_it_happened() {
 }
 
 #[test]
-fn run_is_not_over_before_the_last_outcome_is_in_the_channel() {
+fn run_completes_when_the_last_outcome_is_in_the_channel() {
     let (sender, receiver) = bounded(1);
     let mut task = Task::new(stream_results(
         [(0, ready(Ok(0))), (1, ready(Ok(1)))],
@@ -63,7 +63,7 @@ fn run_is_not_over_before_the_last_outcome_is_in_the_channel() {
 }
 
 #[test]
-fn cancel_gives_back_what_waits_the_parked_outcome_first() {
+fn cancel_returns_the_undelivered_outcomes_in_order() {
     let (handles, list) = sources(5);
     let (cancel, signal) = source();
     let (sender, receiver) = bounded(1);
@@ -89,7 +89,7 @@ fn cancel_gives_back_what_waits_the_parked_outcome_first() {
 }
 
 #[test]
-fn receiver_that_leaves_within_the_poll_of_an_outcome_gives_it_back() {
+fn outcome_is_undelivered_if_the_receiver_is_dropped_in_the_same_poll() {
     let (handles, list) = sources(2);
     let (sender, receiver) = bounded(1);
     let mut receiver = Some(receiver);
@@ -104,7 +104,7 @@ fn receiver_that_leaves_within_the_poll_of_an_outcome_gives_it_back() {
 }
 
 #[test]
-fn channel_of_others_stays_open_and_loses_at_most_the_parked_outcome() {
+fn channel_with_other_senders_stays_open_and_loses_at_most_one_outcome() {
     let (cancel, signal) = source();
     let (sender, receiver) = bounded(1);
     let list = (0..4).map(|id| (id, ready(Ok(id))));
@@ -124,7 +124,7 @@ fn channel_of_others_stays_open_and_loses_at_most_the_parked_outcome() {
 }
 
 #[test]
-fn parked_outcome_is_delivered_at_the_end_if_there_is_room_by_then() {
+fn outcome_that_waits_for_room_is_delivered_at_the_end_if_there_is_room() {
     let (cancel, signal) = source();
     let (sender, receiver) = bounded(1);
     let list = (0..2).map(|id| (id, ready(Ok(id))));
@@ -156,7 +156,7 @@ fn two_drivers_share_a_channel_which_closes_after_both() {
 }
 
 #[test]
-fn driver_lets_go_of_everything_it_holds_when_it_ends() {
+fn driver_drops_everything_it_holds_when_it_ends() {
     let witness = Arc::new(());
     let (sender, receiver) = bounded(1);
     let list = (0..3).map(|id| ((id, witness.clone()), ready(Ok(id))));
@@ -169,9 +169,9 @@ fn driver_lets_go_of_everything_it_holds_when_it_ends() {
     assert_eq!(Arc::strong_count(&witness), 1);
 }
 
-/// More outcomes than one poll can hand over are in line when the time is up.
+/// More outcomes than one poll can deliver are queued at the deadline.
 #[test]
-fn outcomes_after_the_deadline_do_not_overtake_those_in_line() {
+fn outcomes_after_the_deadline_do_not_overtake_queued_ones() {
     let (handle, last) = source();
     let (deadline, timer) = source();
     let mut list: Vec<_> = (0..1_600).map(|id| (id, ready(Ok(id)))).collect();
@@ -198,7 +198,10 @@ fn receiver_that_leaves_after_the_deadline_does_not_change_the_reason() {
     assert!(task.settle().is_pending());
     deadline.answer(Ok(0));
     handles.iter().for_each(|handle| handle.answer(Ok(1)));
-    assert!(task.poll().is_pending(), "too many for one poll");
+    assert!(
+        task.poll().is_pending(),
+        "one poll cannot reach all sources"
+    );
     drop(receiver);
     let interrupted = task.finish().unwrap_err();
     assert_eq!(interrupted.reason, Reason::TimedOut);
@@ -208,7 +211,7 @@ fn receiver_that_leaves_after_the_deadline_does_not_change_the_reason() {
 }
 
 #[test]
-fn outcomes_of_new_sources_do_not_overtake_those_in_line() {
+fn outcomes_of_new_sources_do_not_overtake_queued_ones() {
     let list = (0..3_000).map(|id| (id, ready(Ok(id))));
     let (sender, receiver) = async_channel::bounded(400);
     let mut task = Task::new(stream_results(list, sender).concurrency(1_000));
@@ -221,7 +224,7 @@ fn outcomes_of_new_sources_do_not_overtake_those_in_line() {
 }
 
 #[test]
-fn outcomes_in_line_are_delivered_after_the_deadline_as_far_as_there_is_room() {
+fn queued_outcomes_are_delivered_after_the_deadline_as_far_as_there_is_room() {
     let (_handle, hangs) = source();
     let (deadline, timer) = source();
     let mut list: Vec<_> = (0..1_600).map(|id| (id, ready(Ok(id)))).collect();

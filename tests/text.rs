@@ -1,4 +1,4 @@
-//! What results and errors say.
+//! The text of results and errors.
 
 use std::error::Error;
 use std::io;
@@ -15,7 +15,7 @@ fn aggregate(results: usize, errors: usize, unfinished: usize) -> Aggregate<usiz
 }
 
 #[test]
-fn interrupted_says_the_reason_and_the_counts() {
+fn text_of_interrupted_has_the_reason_and_the_counts() {
     let interrupted = Interrupted {
         reason: Reason::TimedOut,
         partial: aggregate(3, 1, 2),
@@ -55,7 +55,7 @@ fn interrupted_says_the_reason_and_the_counts() {
 }
 
 #[test]
-fn interrupted_is_an_error_and_gives_back_its_partial() {
+fn interrupted_is_an_error_and_returns_its_partial_result() {
     fn fails() -> Result<(), Box<dyn Error + Send + Sync>> {
         Err(Interrupted {
             reason: Reason::Cancelled,
@@ -72,7 +72,7 @@ fn interrupted_is_an_error_and_gives_back_its_partial() {
 }
 
 #[test]
-fn source_error_speaks_for_the_error_inside() {
+fn source_error_has_the_text_and_the_source_of_its_error() {
     #[derive(Debug)]
     struct Outer(io::Error);
     impl std::fmt::Display for Outer {

@@ -1,4 +1,4 @@
-//! Wakers: who is polled because of one, and what outlives the run.
+//! Wakers: which sources a wake polls, and which wakers outlive the run.
 
 mod common;
 
@@ -32,7 +32,7 @@ fn many_wakes_between_two_polls_wake_the_task_once() {
 }
 
 #[test]
-fn task_waker_is_held_once_while_pending_and_not_at_all_afterwards() {
+fn run_holds_one_waker_of_its_task_while_pending_and_none_afterwards() {
     let (handles, list) = sources(70);
     let (sender, receiver) = async_channel::unbounded();
     let mut task = Task::new(stream_results(list, sender));
@@ -49,7 +49,7 @@ fn task_waker_is_held_once_while_pending_and_not_at_all_afterwards() {
 }
 
 #[test]
-fn sources_woken_by_other_threads_are_all_heard() {
+fn wakes_of_sources_by_other_threads_are_not_lost() {
     for _ in 0..50 {
         let (handles, list) = sources(130);
         let mut flat = list.into_iter();
@@ -78,7 +78,7 @@ fn sources_woken_by_other_threads_are_all_heard() {
 }
 
 #[test]
-fn source_that_wakes_itself_as_the_run_is_dropped_wakes_nobody() {
+fn source_that_wakes_itself_as_the_run_is_dropped_does_not_wake_the_task() {
     let (handles, list) = sources(2);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
     assert!(task.settle().is_pending());

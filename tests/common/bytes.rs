@@ -1,4 +1,4 @@
-//! Cases made of any bytes, for whoever makes up bytes at random.
+//! Cases decoded from bytes, for random tests and for the fuzzer.
 
 use std::sync::Once;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use super::NEVER;
 use super::case::{Case, Policy, fetch, process, stream};
 use super::script::{Arrival, Interference, Kind, Script, quiet_panics};
 
-/// Which operation it is. The third is the fetch.
+/// The numbers of the operations. Any other number stands for `fetch_and_aggregate`.
 const PROCESS: u8 = 1;
 const STREAM: u8 = 2;
 
-/// Plays the case that the bytes stand for, and checks what must hold after it.
+/// Plays the case that the bytes encode, and checks the result.
 pub fn play(bytes: &[u8]) {
     static QUIET: Once = Once::new();
     QUIET.call_once(quiet_panics);
     let (head, scripts) = bytes.split_at(bytes.len().min(4));
     let [operation, policy, interference, at] = std::array::from_fn(|place| {
-        // What is missing is nothing.
+        // Missing bytes are zero.
         head.get(place).copied().unwrap_or(0)
     });
     let scripts: Vec<_> = scripts.iter().take(100).map(|&byte| script(byte)).collect();
@@ -42,12 +42,12 @@ pub fn play(bytes: &[u8]) {
     }
 }
 
-/// The upper bits of a byte, where the lower ones say what it is.
+/// The number in the upper four bits of a byte.
 fn number(byte: u8) -> u8 {
     byte >> 4
 }
 
-/// Of what is left of the byte that says which operation it is.
+/// The source kind, from the part of the byte that does not select the operation.
 fn kind(byte: u8) -> Kind {
     let arrival = Arrival::ALL[usize::from(byte / 3 % 4)];
     match byte / 12 % 5 {
@@ -86,7 +86,7 @@ fn policy(byte: u8, operation: u8) -> Policy {
     }
 }
 
-/// Of the one bit that says nothing of the policy.
+/// The source timeout, from the bit that the policy does not use.
 fn source_timeout(byte: u8) -> Duration {
     if byte & 8 == 0 { NEVER } else { Duration::ZERO }
 }

@@ -1,4 +1,4 @@
-//! Runs of scripted sources, and what must hold after each of them.
+//! Runs of scripted sources, and the checks after each run.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -20,17 +20,17 @@ use futures_aggregate::types::{IntoBatches, IntoSources};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     All,
-    /// So many sources at a time.
+    /// At most this many sources at a time.
     AtATime(usize),
     FailFast,
-    /// So many successes are enough.
+    /// A quorum of this many successes.
     Quorum(usize),
-    /// So many answers are enough, or one batch.
+    /// A stop rule that is satisfied by this many answers, or by one batch.
     StopWhen(usize),
     CatchPanics,
-    /// The whole fails with the first batch that fails, and the batch with its first source.
+    /// The run fails at the first batch that fails, and a batch at its first source that fails.
     BatchFails,
-    /// One batch in which nothing fails is enough.
+    /// A quorum of one batch in which no source fails.
     BatchSucceeds,
 }
 
@@ -40,15 +40,16 @@ pub type Processed =
     Result<Batches<usize, usize, usize>, Interrupted<Batches<usize, usize, usize>>>;
 pub type Sent = Result<Streamed<usize, usize, usize>, Interrupted<Streamed<usize, usize, usize>>>;
 
-/// One run: what is asked, how, and what comes between.
+/// One run: its sources, its settings, and an interference.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
     pub scripts: &'a [Script],
     pub kind: Kind,
     pub policy: Policy,
-    /// What each source has: nothing, which is one poll, or as long as it takes.
+    /// The timeout of each source: zero, which allows one poll, or none.
     pub source_timeout: Duration,
     pub interference: Interference,
+    /// The number of the poll before which the interference comes.
     pub at: usize,
 }
 
@@ -60,7 +61,7 @@ impl Case<'_> {
         }
     }
 
-    /// Plays a run that nobody receives from.
+    /// Plays a run that has no receiver.
     fn play<F: Future>(self, run: F, world: &Rc<World>) -> Played<F::Output> {
         self.play_with(run, world, |_| false)
     }
@@ -74,7 +75,7 @@ impl Case<'_> {
         play(run, world, self.interference, self.at, outside)
     }
 
-    /// Checks how the run ended, by what it came to as a whole.
+    /// Checks that the end of a run agrees with its aggregate.
     fn check_end(self, end: Result<(), Reason>, came_to: &Ids, polls: usize, panics: usize) {
         let (succeeded, failed) = (came_to.results.len(), came_to.errors.len());
         let unfinished = came_to.unfinished.len();
@@ -93,28 +94,34 @@ impl Case<'_> {
             Err(Reason::TimedOut) => assert_eq!(self.interference, Interference::Expire),
             Err(Reason::SourceFailed) => {
                 assert_eq!(self.policy, Policy::FailFast);
-                assert!(failed > 0, "{self:?}: nothing has failed");
+                assert!(failed > 0, "{self:?}: no source failed");
             }
             Err(Reason::QuorumUnreachable) => {
                 let Policy::Quorum(successes) = self.policy else {
-                    panic!("{self:?}: no quorum was asked for");
+                    panic!("{self:?}: there is no quorum");
                 };
-                assert!(succeeded + unfinished < successes, "{self:?}: in reach");
+                assert!(
+                    succeeded + unfinished < successes,
+                    "{self:?}: the quorum is in reach"
+                );
             }
             Err(reason) => panic!("{self:?}: {reason}"),
         }
         let is_caught = self.policy == Policy::CatchPanics && !self.panics_outside_of_polls();
-        assert!(!is_caught || panics == 0, "{self:?}: it panics");
+        assert!(!is_caught || panics == 0, "{self:?}: the run panics");
     }
 
-    /// Checks that a run which is complete was not told to stop before.
+    /// Checks that a run that completed was not cancelled before.
     fn check_not_cancelled(self, polls: usize, panics: usize) {
-        // A panic may have kept the end from being told before.
+        // A run that panicked may have been complete before it was cancelled.
         let is_cancelled = self.interference == Interference::Cancel && self.at < polls;
-        assert!(!is_cancelled || panics > 0, "{self:?}: it was cancelled");
+        assert!(
+            !is_cancelled || panics > 0,
+            "{self:?}: the run was cancelled"
+        );
     }
 
-    /// Checks how a run of batches ended as a whole.
+    /// Checks that the end of a run of batches agrees with its outcomes.
     fn check_whole(
         self,
         end: Result<(), Reason>,
@@ -165,8 +172,8 @@ impl Case<'_> {
         streams_panic || self.scripts.contains(&Script::PanicsInDrop)
     }
 
-    /// Checks that every source that was seen is named once, and rightly. Observers were `told` of as
-    /// many.
+    /// Checks that every source that the run has seen is in exactly one list, with its own outcome. An
+    /// observer has had events of `told` sources, which must be the same number.
     fn check_ids(self, came_to: &Ids, seen: usize, told: usize) {
         assert_eq!(told, seen, "{self:?}");
         for (id, value) in &came_to.results {
@@ -175,7 +182,7 @@ impl Case<'_> {
         for (id, error) in &came_to.errors {
             match error {
                 SourceError::Failed(value) => assert_eq!(id, value, "{self:?}"),
-                SourceError::Panicked(message) => assert!(message.contains("as the"), "{self:?}"),
+                SourceError::Panicked(message) => assert!(message.contains("scripted panic"), "{self:?}"),
                 SourceError::TimedOut => assert_ne!(self.source_timeout, NEVER, "{self:?}"),
                 error => panic!("{self:?}: {error:?}"),
             }
@@ -186,7 +193,7 @@ impl Case<'_> {
         ids.extend(&came_to.unfinished);
         ids.sort_unstable();
         let seen: Vec<_> = match self.kind {
-            // Those of one of two batches may be in the stream.
+            // With two batches, the ids that were seen need not be contiguous.
             Kind::Stream(_) if came_to.unseen => {
                 assert_eq!(ids.len(), seen, "{self:?}: {came_to:?}");
                 ids.dedup();
@@ -309,7 +316,7 @@ where
                     Policy::BatchFails | Policy::BatchSucceeds => Policy::FailFast,
                     policy => policy,
                 };
-                // A batch may be over before the whole is cancelled.
+                // The batch may have ended before the run was cancelled.
                 let polls = 0;
                 Case { policy, ..case }.check_end(batch_end, came_to, polls, played.panics);
             }
@@ -371,7 +378,7 @@ where
     };
     while receive_one() {}
     if let Some(receiver) = receiver.take() {
-        assert!(receiver.is_closed(), "{case:?}: the channel is open");
+        assert!(receiver.is_closed(), "{case:?}: the channel is still open");
     }
     if let Fate::Resolved(result) = &played.fate {
         let (end, streamed) = end_of(result);

@@ -1,4 +1,4 @@
-//! An allocator that counts what each thread asks for.
+//! An allocator that counts the allocations of each thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,12 +9,12 @@ thread_local! {
     static COUNTS: Cell<Counts> = const { Cell::new(Counts::ZERO) };
 }
 
-/// What a thread has asked for so far.
+/// The allocations of a thread so far.
 #[derive(Debug, Clone, Copy)]
 pub struct Counts {
-    /// Allocations that were made, those included that grew.
+    /// Allocations and reallocations.
     pub made: usize,
-    /// Allocations that were not given back.
+    /// Allocations that were not freed.
     pub live: isize,
     /// Their bytes.
     pub bytes: isize,
@@ -31,12 +31,12 @@ impl Counts {
         COUNTS.get()
     }
 
-    /// How many were made since.
+    /// How many allocations were made since then.
     pub fn made_since(self) -> usize {
         Self::now().made - self.made
     }
 
-    /// By how many bytes there are more than then.
+    /// How many more bytes are allocated than at that time.
     pub fn bytes_since(self) -> isize {
         Self::now().bytes - self.bytes
     }

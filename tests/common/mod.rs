@@ -1,5 +1,4 @@
-//! A world in which nothing happens but what the test does: tasks polled by hand, and sources that
-//! answer when they are told to.
+//! Helpers for tests: tasks that are polled by hand, and sources that answer when the test tells them to.
 
 #![allow(
     dead_code,
@@ -28,7 +27,7 @@ pub use source::*;
 /// No timeout.
 pub const NEVER: std::time::Duration = std::time::Duration::MAX;
 
-/// A future, and the task that polls it when the test says so.
+/// A task: a future that the test polls by hand, and a count of its wakes.
 pub struct Task<F: Future> {
     future: Option<Pin<Box<F>>>,
     wakes: Arc<Wakes>,
@@ -60,7 +59,7 @@ impl<F: Future> Task<F> {
         future.as_mut().poll(&mut Context::from_waker(waker))
     }
 
-    /// Polls once, and then for as long as the task is woken, as an executor would.
+    /// Polls once, and again while the task is woken, as an executor does.
     pub fn settle(&mut self) -> Poll<F::Output> {
         for _ in 0..100_000 {
             let poll = self.poll();
@@ -71,11 +70,11 @@ impl<F: Future> Task<F> {
         panic!("the task wakes itself for ever");
     }
 
-    /// Settles, and expects the future to be done.
+    /// Polls as [`settle`](Self::settle) does, and panics if the future is still pending.
     pub fn finish(&mut self) -> F::Output {
         match self.settle() {
             Poll::Ready(output) => output,
-            Poll::Pending => panic!("the future waits, and nothing would wake it"),
+            Poll::Pending => panic!("the future is pending, and nothing will wake it"),
         }
     }
 
@@ -84,7 +83,7 @@ impl<F: Future> Task<F> {
         self.wait_for(std::time::Duration::from_secs(60))
     }
 
-    /// The same, for so long at the most.
+    /// The same. Panics if that takes longer than `limit`.
     #[track_caller]
     pub fn wait_for(&mut self, limit: std::time::Duration) -> F::Output {
         let started = std::time::Instant::now();
@@ -124,11 +123,11 @@ impl<F: Future> Task<F> {
     }
 }
 
-/// Does something that is expected to panic. Returns what the panic said.
+/// Runs a step that has to panic, and returns the message of the panic.
 #[track_caller]
 pub fn panic_of<R>(step: impl FnOnce() -> R) -> String {
     match catch_unwind(AssertUnwindSafe(step)) {
-        Ok(_) => panic!("no panic came through"),
+        Ok(_) => panic!("the step did not panic"),
         Err(payload) => text(&*payload),
     }
 }
@@ -138,7 +137,7 @@ fn text(payload: &(dyn Any + Send)) -> String {
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
-        .expect("panics here have a text")
+        .expect("the payload is a text")
 }
 
 #[derive(Default)]

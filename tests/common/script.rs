@@ -1,4 +1,4 @@
-//! Sources that follow a script, and a driver that interferes with their run at any poll.
+//! Sources that follow a script, and a driver that interferes with their run before a chosen poll.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -7,6 +7,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Waker};
 
 use futures::Stream;
@@ -15,24 +16,24 @@ use futures_aggregate::{Event, each, from_stream};
 
 use super::Task;
 
-/// What a source does.
+/// The behaviour of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Script {
     Succeeds,
     Fails,
-    /// Wakes itself some times before it succeeds.
+    /// Wakes itself this many times before it succeeds.
     Yields(u8),
-    /// Succeeds once the world has woken it.
+    /// Succeeds after the world has woken it.
     Waits,
-    /// Wakes one that waits and whatever was left behind when it is polled, yields once, and
-    /// succeeds.
+    /// In its first poll, wakes a source that waits, and uses all wakers that were left behind. Then it
+    /// yields once, and succeeds.
     WakesOthers,
     Never,
-    /// Succeeds, and leaves its waker behind.
+    /// Succeeds, and leaves its waker with the world.
     LeavesWaker,
-    /// Panics at the poll after so many in which it wakes itself.
+    /// Panics in the poll after this many polls in which it wakes itself.
     Panics(u8),
-    /// Yields once, succeeds, and panics whenever it is dropped.
+    /// Yields once, succeeds, and panics when it is dropped.
     PanicsInDrop,
 }
 
@@ -55,20 +56,20 @@ impl Script {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     List,
-    /// The future of a source that panics in its first poll panics when it is made.
+    /// Ids and a closure. For a source that panics in its first poll, the closure panics.
     Each,
     Stream(Arrival),
-    /// Batches come from a stream, and their sources from lists.
+    /// Batches from a stream, with sources from lists.
     StreamOfLists(Arrival),
 }
 
-/// What a stream does before each item, and before its end.
+/// The behaviour of a stream before each item, and before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
     Ready,
     /// Wakes itself once.
     Yields,
-    /// Waits until the world has woken it, from another thread.
+    /// Waits until the world wakes it, from another thread.
     Waits,
     /// Panics once.
     Panics,
@@ -78,19 +79,19 @@ impl Arrival {
     pub const ALL: [Self; 4] = [Self::Ready, Self::Yields, Self::Waits, Self::Panics];
 }
 
-/// All that the sources of a run share with its driver.
+/// The state that the sources of a run share with its driver.
 #[derive(Default)]
 pub struct World {
     alive: RefCell<BTreeMap<usize, Script>>,
     waiting: RefCell<BTreeMap<usize, Waker>>,
     open: RefCell<BTreeSet<usize>>,
-    /// Wakers that somebody keeps for ever.
+    /// Wakers that were left behind.
     kept: RefCell<Vec<Waker>>,
-    /// The next source that is polled panics.
+    /// Whether the next source that is polled panics.
     panics: Cell<bool>,
-    /// How often an observer was told that a source was started, and that it was over.
+    /// For each source, the number of events at its start and at its end.
     told: RefCell<BTreeMap<usize, (usize, usize)>>,
-    /// Sources of which an observer was told that they were not started.
+    /// Sources with a `NotStarted` event.
     named: RefCell<BTreeSet<usize>>,
     /// How many items streams have yielded.
     yielded: Cell<usize>,
@@ -106,7 +107,7 @@ impl World {
         }
     }
 
-    /// Sources that begin to live when they are pulled.
+    /// A list of sources with consecutive ids from `first` on.
     pub fn list(self: &Rc<Self>, first: usize, scripts: &[Script]) -> Vec<(usize, Scripted)> {
         (first..)
             .zip(scripts)
@@ -114,7 +115,7 @@ impl World {
             .collect()
     }
 
-    /// Ids and a closure that makes their sources.
+    /// Ids from `first` on, and a closure that makes their sources.
     pub fn each(
         self: &Rc<Self>,
         first: usize,
@@ -123,12 +124,12 @@ impl World {
         let (world, scripts) = (Rc::clone(self), scripts.to_vec());
         each(first..first + scripts.len(), move |&id| {
             let script = scripts[id - first];
-            assert!(script != Script::Panics(0), "as the script has it");
+            assert!(script != Script::Panics(0), "scripted panic");
             world.source(id, script)
         })
     }
 
-    /// A stream of items, each of which arrives in this way.
+    /// A stream of items that arrive in this way.
     pub fn stream<T>(
         self: &Rc<Self>,
         first: usize,
@@ -161,21 +162,20 @@ impl World {
             return;
         };
         if (STREAMS..SIGNALS).contains(&id) {
-            std::thread::spawn(|| waker.wake()).join().unwrap();
+            wake_elsewhere(waker);
         } else {
             waker.wake();
         }
     }
 
-    /// Opens the first gate that somebody waits for, but those of the signals. Returns whether there
-    /// was one.
+    /// Opens the first gate at which a source or a stream waits. Returns whether there was one.
     fn open_one(&self) -> bool {
         let first = self.waiting.borrow().keys().next().copied();
         let first = first.filter(|&id| id < SIGNALS);
         first.inspect(|&id| self.open(id)).is_some()
     }
 
-    /// Sources that were woken and are not asked: there must be none while the run waits.
+    /// Sources that were woken and not polled. There must be none while the run waits.
     pub fn forgotten(&self) -> Vec<(usize, Script)> {
         let (alive, waiting) = (self.alive.borrow(), self.waiting.borrow());
         alive
@@ -185,13 +185,13 @@ impl World {
             .collect()
     }
 
-    /// Wakes by what was kept, of sources that may be gone.
+    /// Uses the wakers that were left behind, whose sources may be gone.
     fn wake_kept(&self) {
         let kept = self.kept.take();
         kept.into_iter().for_each(Waker::wake);
     }
 
-    /// What an observer is told.
+    /// Notes an event.
     pub fn note<T, E>(&self, event: Event<'_, usize, T, E>) {
         let id = *event.id();
         let mut told = self.told.borrow_mut();
@@ -201,7 +201,7 @@ impl World {
                 told.entry(id).or_default().1 += 1;
             }
             Event::NotStarted { .. } => {
-                assert!(!told.contains_key(&id), "{id} was started");
+                assert!(!told.contains_key(&id), "{id} has started");
                 assert!(self.named.borrow_mut().insert(id), "{id} is named twice");
             }
             event => panic!("{event:?}"),
@@ -209,9 +209,31 @@ impl World {
     }
 }
 
-/// Gates from here on are those of streams, one for each item.
+/// Wakes from another thread, and waits until that is done.
+fn wake_elsewhere(waker: Waker) {
+    thread_local! {
+        /// One thread for all wakeups of a test. A thread for each one would take most of the time.
+        static OTHER: (Sender<Waker>, Receiver<()>) = {
+            let (sender, wakers) = channel::<Waker>();
+            let (report, done) = channel();
+            std::thread::spawn(move || {
+                for waker in wakers {
+                    waker.wake();
+                    let _ = report.send(());
+                }
+            });
+            (sender, done)
+        };
+    }
+    OTHER.with(|(sender, done)| {
+        sender.send(waker).unwrap();
+        done.recv().unwrap();
+    });
+}
+
+/// The numbers of the gates of streams start here, one gate for each item.
 const STREAMS: usize = 500;
-/// Gates from here on are those of signals.
+/// The numbers of the gates of signals start here.
 pub const SIGNALS: usize = 1000;
 pub const CANCEL: usize = SIGNALS;
 pub const EXPIRE: usize = SIGNALS + 1;
@@ -251,8 +273,12 @@ impl Future for Scripted {
         if self.id < SIGNALS {
             self.world.alive.borrow_mut().insert(self.id, self.script);
             let told = self.world.told.borrow().get(&self.id).copied();
-            assert_eq!(told, Some((1, 0)), "polled outside of what observers know");
-            assert!(!self.world.panics.take(), "as the world wants it");
+            assert_eq!(
+                told,
+                Some((1, 0)),
+                "a source is polled without a start event"
+            );
+            assert!(!self.world.panics.take(), "scripted panic of any source");
         }
         match self.script {
             Script::Succeeds => Poll::Ready(Ok(self.id)),
@@ -266,7 +292,7 @@ impl Future for Scripted {
                 self.yield_once(cx)
             }
             Script::Panics(polls) if self.polls < polls => self.yield_once(cx),
-            Script::Panics(_) => panic!("as the script has it"),
+            Script::Panics(_) => panic!("scripted panic"),
             Script::Yields(_) | Script::WakesOthers | Script::PanicsInDrop => {
                 Poll::Ready(Ok(self.id))
             }
@@ -288,18 +314,18 @@ impl Drop for Scripted {
         self.world.alive.borrow_mut().remove(&self.id);
         self.world.waiting.borrow_mut().remove(&self.id);
         if self.script == Script::PanicsInDrop && !std::thread::panicking() {
-            panic!("in its drop, as the script has it");
+            panic!("scripted panic in a drop");
         }
     }
 }
 
-/// A stream of scripted sources, or of lists of them.
+/// A stream of scripted sources, or of lists of scripted sources.
 pub struct Arriving<T> {
     items: std::vec::IntoIter<T>,
     /// The gate of the next item.
     gate: usize,
     arrival: Arrival,
-    /// Whether the stream has done what it does before the next item.
+    /// Whether the stream has yielded or panicked before the next item.
     is_announced: bool,
     world: Rc<World>,
 }
@@ -321,7 +347,7 @@ impl<T> Stream for Arriving<T> {
                 waiting.insert(self.gate, cx.waker().clone());
                 return Poll::Pending;
             }
-            Arrival::Panics => assert!(is_announced, "as the stream has it"),
+            Arrival::Panics => assert!(is_announced, "scripted panic of a stream"),
             _ => {}
         }
         self.is_announced = false;
@@ -339,7 +365,7 @@ impl<T> Drop for Arriving<T> {
     }
 }
 
-/// What is done to a run, before a certain poll.
+/// An interference with a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interference {
     None,
@@ -351,26 +377,26 @@ pub enum Interference {
     CloseReceiver,
 }
 
-/// What became of a run.
+/// The end of a run.
 #[derive(Debug)]
 pub enum Fate<T> {
     Resolved(T),
-    /// It waits for what never comes.
+    /// It waits for something that never happens.
     Waits,
     Dropped,
 }
 
-/// A run that was driven to its fate.
+/// A run that was driven to its end.
 pub struct Played<T> {
     pub fate: Fate<T>,
     pub polls: usize,
     pub panics: usize,
-    /// How many sources an observer was told of.
+    /// How many sources had events.
     pub told: usize,
 }
 
-/// Drives a run, interferes before poll `at`, and sees that nothing outlives it. `outside` does what
-/// there is to do outside when the run waits, and says whether there was anything.
+/// Drives a run, interferes before poll `at`, and checks that no source and no waker outlives the run.
+/// `outside` is called when the run waits, for the work of a receiver, and returns whether it did any.
 pub fn play<F: Future>(
     run: F,
     world: &Rc<World>,
@@ -392,7 +418,7 @@ pub fn play<F: Future>(
             outside(Some(interference));
         }
         polls += 1;
-        assert!(polls < 10_000, "the run never comes to rest");
+        assert!(polls < 10_000, "the run wakes itself for ever");
         match catching(|| task.poll()) {
             Ok(Poll::Ready(output)) => break Fate::Resolved(output),
             Ok(Poll::Pending) => {}
@@ -405,7 +431,7 @@ pub fn play<F: Future>(
         if task.is_woken() {
             continue;
         }
-        assert_eq!(world.forgotten(), [], "nobody wakes the run for these");
+        assert_eq!(world.forgotten(), [], "these were woken and not polled");
         let is_to_come = polls == at && interference != Interference::None;
         if !world.open_one() && !outside(None) && !is_to_come {
             break Fate::Waits;
@@ -414,7 +440,7 @@ pub fn play<F: Future>(
     let is_left = !matches!(fate, Fate::Resolved(_));
     if is_left {
         if let Err(payload) = catching(|| task.drop_future()) {
-            assert!(is_scripted(&*payload), "the run panics by itself");
+            assert!(is_scripted(&*payload), "a panic that is in no script");
             panics += 1;
         }
     }
@@ -422,12 +448,12 @@ pub fn play<F: Future>(
     assert_eq!(task.wakers(), 0, "wakers of the task outlive the run");
     let told = world.told.take();
     for (id, &times) in &told {
-        assert_eq!(times, (1, 1), "what observers were told of {id}");
+        assert_eq!(times, (1, 1), "the events of {id}");
     }
     let told = told.len() + world.named.take().len();
     let wakes = task.wakes();
     world.wake_kept();
-    assert_eq!(task.wakes(), wakes, "a run that is gone wakes its task");
+    assert_eq!(task.wakes(), wakes, "a run that has ended wakes its task");
     Played {
         fate,
         polls,
@@ -436,7 +462,7 @@ pub fn play<F: Future>(
     }
 }
 
-/// The sources panic by the thousand, and as they should: only what a test says is printed.
+/// Prints no message for panics that are in a script: there are thousands.
 pub fn quiet_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -448,7 +474,7 @@ pub fn quiet_panics() {
 
 fn is_scripted(payload: &dyn Any) -> bool {
     let message = payload.downcast_ref::<&str>();
-    message.is_some_and(|message| message.contains("as the"))
+    message.is_some_and(|message| message.contains("scripted panic"))
 }
 
 fn catching<R>(step: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {

@@ -1,19 +1,19 @@
-//! Sources that answer when they are told to.
+//! Sources that answer when the test tells them to.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-/// What a source answers with.
+/// The output of a source.
 pub type Answer = Result<u32, &'static str>;
 
-/// A source that does nothing until its handle says so.
+/// A source that its handle controls.
 pub struct Source {
     shared: Arc<Mutex<Shared>>,
 }
 
-/// The test's hold on a source.
+/// Controls a source, and observes it.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Mutex<Shared>>,
@@ -39,13 +39,13 @@ pub fn source() -> (Handle, Source) {
     (handle, Source { shared })
 }
 
-/// `n` sources, named by their numbers.
+/// Makes `n` sources. Their ids are their numbers.
 pub fn sources(n: usize) -> (Vec<Handle>, Vec<(usize, Source)>) {
     let (handles, sources): (Vec<_>, Vec<_>) = (0..n).map(|_| source()).unzip();
     (handles, sources.into_iter().enumerate().collect())
 }
 
-/// A source that answers at its first poll.
+/// A source that answers in its first poll.
 pub fn ready(answer: Answer) -> Source {
     let (handle, source) = source();
     handle.answer(answer);
@@ -75,7 +75,8 @@ impl Handle {
         }
     }
 
-    /// Lets the source answer at its next poll but this one, and wakes it for that.
+    /// Lets the source answer in its next poll but one, and wakes it. If a poll is going on, that is the
+    /// poll after it.
     pub fn answer_next(&self, answer: Answer) {
         self.shared.lock().unwrap().next_answer = Some(answer);
         self.wake();
@@ -89,22 +90,22 @@ impl Handle {
         !self.shared.lock().unwrap().dropped
     }
 
-    /// Does something whenever the source is polled, before it looks for its answer.
+    /// Runs `action` in every poll of the source, before the source looks for its answer.
     pub fn on_poll(&self, action: impl FnMut(&Waker) + Send + 'static) {
         self.shared.lock().unwrap().on_poll = Some(Box::new(action));
     }
 
-    /// Does something when the source is dropped.
+    /// Runs `action` when the source is dropped.
     pub fn on_drop(&self, action: impl FnOnce() + Send + 'static) {
         self.shared.lock().unwrap().on_drop = Some(Box::new(action));
     }
 
-    /// Wakes itself at every poll.
+    /// Lets the source wake itself in every poll.
     pub fn never_rests(&self) {
         self.on_poll(Waker::wake_by_ref);
     }
 
-    /// Keeps the source's last waker when the source is gone.
+    /// Keeps the last waker of the source after the source is dropped.
     pub fn keep_waker(&self) {
         self.shared.lock().unwrap().keeps_waker = true;
     }
@@ -144,7 +145,7 @@ impl Drop for Source {
             if !shared.keeps_waker {
                 shared.waker = None;
             }
-            // What was to happen at a poll may hold the world together in a circle.
+            // The closure may hold handles of this source, which would be a reference cycle.
             shared.on_poll = None;
             shared.on_drop.take()
         };

@@ -1,10 +1,10 @@
-//! A waker that tells whenever it is used. One that is made without `unsafe` tells only when it is
-//! woken.
+//! A waker that reports when it is cloned, woken and dropped. Without `unsafe` code, a waker can report
+//! only that it is woken.
 
 use std::sync::Arc;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-/// What is done with a waker.
+/// A use of a waker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     Clone,

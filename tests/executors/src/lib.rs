@@ -14,17 +14,28 @@ use std::future::Future;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures::Stream;
 pub use operations::{OPERATIONS, Operation, Run, Source, Summary};
 pub use suite::{conforms, conforms_locally};
 pub use world::{Census, LONG, SHORT, SLOW};
 
-/// What the suite asks of an executor.
+/// What the suite requires of an executor.
 pub trait Executor {
     /// Drives a future to its end, and what was spawned meanwhile.
     fn run<F: Future>(&self, future: F) -> F::Output;
 
-    /// Starts a future that nobody waits for.
+    /// Starts a task that is detached.
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F);
+
+    /// A channel of the executor, or of async-channel if it has none: a function that sends, and a
+    /// stream of what was sent. The stream ends when the function is dropped.
+    fn channel<T: Send + 'static>() -> (
+        impl Fn(T) + Send + 'static,
+        impl Stream<Item = T> + Send + 'static,
+    ) {
+        let (sender, receiver) = async_channel::unbounded();
+        (move |item| drop(sender.try_send(item)), receiver)
+    }
 
     /// The executor's own timer, or futures-timer where it has none.
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send + 'static {
@@ -62,6 +73,6 @@ async fn yield_now() {
 
 /// An executor that takes futures that are not `Send`.
 pub trait LocalExecutor: Executor {
-    /// Starts a future that nobody waits for, on this thread.
+    /// Starts a task that is detached, on this thread.
     fn spawn_local<F: Future<Output = ()> + 'static>(&self, future: F);
 }

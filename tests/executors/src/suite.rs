@@ -1,11 +1,14 @@
 //! The promises, each a function of an executor.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
 use async_channel::bounded;
 use futures::future::{Either, select};
-use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
+use futures_aggregate::{
+    Reason, SourceError, each, fetch_and_aggregate, from_stream, process_batch, stream_results,
+};
 
 use crate::hostile;
 use crate::world::{Census, LONG, SHORT, SLOW};
@@ -13,11 +16,19 @@ use crate::{Executor, LocalExecutor};
 
 /// Checks every promise on an executor.
 pub fn conforms<X: Executor>(executor: &X) {
-    let promises: [(&str, fn(&X)); 16] = [
+    let promises: [(&str, fn(&X)); 18] = [
         ("sources run concurrently", sources_run_concurrently),
         ("batches run concurrently", batches_run_concurrently),
         ("streams run concurrently", streams_run_concurrently),
         ("sources need not be Send", sources_need_not_be_send),
+        (
+            "sources arrive from another task",
+            sources_arrive_from_another_task,
+        ),
+        (
+            "futures are made as their sources start",
+            futures_are_made_as_their_sources_start,
+        ),
         (
             "a timeout keeps what is known",
             a_timeout_keeps_what_is_known,
@@ -166,6 +177,94 @@ fn sources_need_not_be_send<X: Executor>(executor: &X) {
     let (sender, receiver) = bounded(3);
     let streamed = executor.run(stream_results(list(), sender)).unwrap();
     assert_eq!((streamed.delivered, receiver.len()), (3, 3));
+}
+
+/// Many at a time, so that an executor with a cooperative budget refuses some of the stream's polls.
+fn sources_arrive_from_another_task<X: Executor>(executor: &X) {
+    const COUNT: u32 = 300;
+    let send_each = |census: &Census| {
+        let sources: Vec<_> = (0..COUNT).map(|id| census.slow::<X>(id)).collect();
+        let (send, arriving) = X::channel();
+        executor.spawn(async move {
+            for source in sources {
+                if source.0 % 100 == 0 {
+                    X::sleep(SHORT).await;
+                }
+                send(source);
+            }
+        });
+        from_stream(arriving)
+    };
+
+    let census = Census::new();
+    let run = fetch_and_aggregate(send_each(&census), LONG);
+    let aggregate = executor.run(run).unwrap();
+    assert_eq!((aggregate.results.len(), aggregate.unseen), (300, false));
+    assert_eq!(census.alive(), 0);
+
+    let census = Census::new();
+    let (sender, receiver) = bounded(1);
+    let driver = stream_results(send_each(&census), sender);
+    executor.spawn(async move { assert_eq!(driver.await.unwrap().delivered, 300) });
+    let mut received = 0;
+    executor.run(async {
+        while receiver.recv().await.is_ok() {
+            received += 1;
+        }
+    });
+    assert_eq!((received, census.alive()), (300, 0));
+
+    let (send, arriving) = X::channel();
+    executor.spawn(async move {
+        for batch in 0..3 {
+            X::sleep(SHORT).await;
+            send(each(batch..batch + 2, |&id| async move {
+                X::sleep(SHORT).await;
+                Ok::<_, String>(id)
+            }));
+        }
+    });
+    let outcomes = executor.run(process_batch(from_stream(arriving))).unwrap();
+    assert_eq!(outcomes.len(), 3);
+    for (batch, outcome) in (0..).zip(outcomes) {
+        let mut results = outcome.unwrap().results;
+        results.sort_unstable();
+        assert_eq!(results, [(batch, batch), (batch + 1, batch + 1)]);
+    }
+
+    // The channel stays open.
+    let census = Census::new();
+    let (send, arriving) = X::channel();
+    send(census.hanging(0));
+    let run = fetch_and_aggregate(from_stream(arriving), SHORT);
+    let interrupted = executor.run(run).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(interrupted.partial.unfinished, [0]);
+    assert!(interrupted.partial.unseen);
+    assert_eq!(census.alive(), 0);
+    drop(send);
+}
+
+fn futures_are_made_as_their_sources_start<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let made = Cell::new(0);
+    let slow = |&id: &u32| {
+        made.set(made.get() + 1);
+        census.slow::<X>(id).1
+    };
+    takes_as_long_as_one_source(|| {
+        let run = fetch_and_aggregate(each(0..4, slow), LONG);
+        assert_eq!(executor.run(run).unwrap().results.len(), 4);
+    });
+    let run = fetch_and_aggregate(each(0..4, slow), LONG)
+        .concurrency(2)
+        .quorum(1);
+    let aggregate = executor.run(run).unwrap();
+    assert_eq!(
+        (aggregate.results.len(), aggregate.unfinished.len()),
+        (1, 3)
+    );
+    assert_eq!((made.get(), census.alive()), (4 + 2, 0));
 }
 
 fn a_timeout_keeps_what_is_known<X: Executor>(executor: &X) {

@@ -42,7 +42,7 @@ impl Census {
     }
 
     /// Counts a future for as long as it exists.
-    pub fn counted<F>(&self, future: F) -> impl Future<Output = F::Output> + Send + 'static
+    pub fn counted<F>(&self, future: F) -> impl Future<Output = F::Output> + Send + 'static + use<F>
     where
         F: Future + Send + 'static,
     {
@@ -59,7 +59,7 @@ impl Census {
         id: u32,
     ) -> (
         u32,
-        impl Future<Output = Result<u32, String>> + Send + 'static,
+        impl Future<Output = Result<u32, String>> + Send + 'static + use<X>,
     ) {
         let answer = async move {
             X::sleep(SLOW).await;

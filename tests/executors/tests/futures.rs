@@ -2,6 +2,8 @@ use std::cell::RefCell;
 use std::future::Future;
 
 use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally};
+use futures::Stream;
+use futures::channel::mpsc;
 use futures::executor::{LocalPool, LocalSpawner, ThreadPool, block_on};
 use futures::task::LocalSpawnExt;
 
@@ -35,6 +37,14 @@ impl Executor for Threads {
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F) {
         self.0.spawn_ok(future);
+    }
+
+    fn channel<T: Send + 'static>() -> (
+        impl Fn(T) + Send + 'static,
+        impl Stream<Item = T> + Send + 'static,
+    ) {
+        let (sender, receiver) = mpsc::unbounded();
+        (move |item| drop(sender.unbounded_send(item)), receiver)
     }
 }
 

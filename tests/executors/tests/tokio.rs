@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally};
+use futures::{Stream, stream};
 use futures_aggregate::fetch_and_aggregate;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
@@ -18,6 +19,15 @@ impl Executor for Tokio {
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F) {
         self.0.spawn(future);
+    }
+
+    fn channel<T: Send + 'static>() -> (
+        impl Fn(T) + Send + 'static,
+        impl Stream<Item = T> + Send + 'static,
+    ) {
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let stream = stream::poll_fn(move |cx| receiver.poll_recv(cx));
+        (move |item| drop(sender.send(item)), stream)
     }
 
     async fn sleep(duration: Duration) {
@@ -45,6 +55,13 @@ impl Executor for Local {
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F) {
         self.runtime.spawn(future);
+    }
+
+    fn channel<T: Send + 'static>() -> (
+        impl Fn(T) + Send + 'static,
+        impl Stream<Item = T> + Send + 'static,
+    ) {
+        Tokio::channel()
     }
 
     async fn sleep(duration: Duration) {
