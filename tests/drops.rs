@@ -224,7 +224,7 @@ fn outcomes_of_batches_and_a_batch() {
         vec![(2, Either::Right(hangs(parts.part("source"))))],
     ];
     let mut task = Task::new(process_batch(batches));
-    assert!(task.poll().is_pending());
+    assert!(task.settle().is_pending());
     assert_eq!(panic_of(|| task.drop_future()), "source");
     parts.check();
 }
@@ -300,13 +300,21 @@ fn only_sources_never_started() {
 /// The sources of a plain collection are always dropped one by one. Those of this iterator are dropped one
 /// by one only if a source in flight has panicked.
 #[test]
-#[ignore = "aborts the process: two sources of the iterator panic in one drop"]
 fn source_in_flight_and_sources_of_an_adapted_collection() {
-    let parts = Parts::default();
-    let list: Vec<_> = (0..4).map(|id| (id, hangs(parts.part("source")))).collect();
-    let list = list.into_iter().chain(std::iter::empty());
-    let mut task = Task::new(fetch_and_aggregate(list, NEVER).concurrency(1));
-    assert!(task.poll().is_pending());
-    assert_eq!(panic_of(|| task.drop_future()), "source");
-    parts.check();
+    for is_observed in [false, true] {
+        let parts = Parts::default();
+        let list: Vec<_> = (0..4).map(|id| (id, hangs(parts.part("source")))).collect();
+        let list = list.into_iter().chain(std::iter::empty());
+        let run = fetch_and_aggregate(list, NEVER).concurrency(1);
+        if is_observed {
+            let mut task = Task::new(run.observe(|_| {}));
+            assert!(task.poll().is_pending());
+            assert_eq!(panic_of(|| task.drop_future()), "source");
+        } else {
+            let mut task = Task::new(run);
+            assert!(task.poll().is_pending());
+            assert_eq!(panic_of(|| task.drop_future()), "source");
+        }
+        parts.check();
+    }
 }

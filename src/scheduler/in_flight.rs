@@ -142,9 +142,10 @@ impl<L, K, G> Drop for InFlight<L, K, G> {
         self.drop_each(&mut panics, |_, _| {});
         if let Some(mut list) = self.list.take() {
             // A collection with two sources that panic in their destructors would abort the process. So
-            // its sources are dropped one by one. After a panic the same is done for any other list,
-            // which makes its sources for that.
-            if panics.is_some() || is_collection::<L>() {
+            // its sources are dropped one by one. After a panic, which may be unwinding already, the same
+            // is done for any other list, which makes its sources for that.
+            let has_panicked = panics.is_some() || std::thread::panicking();
+            if has_panicked || is_collection::<L>() {
                 (self.drain)(&mut list, &mut panics);
             }
             panics.catch(|| drop(list));
