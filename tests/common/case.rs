@@ -182,7 +182,9 @@ impl Case<'_> {
         for (id, error) in &came_to.errors {
             match error {
                 SourceError::Failed(value) => assert_eq!(id, value, "{self:?}"),
-                SourceError::Panicked(message) => assert!(message.contains("scripted panic"), "{self:?}"),
+                SourceError::Panicked(message) => {
+                    assert!(message.contains("scripted panic"), "{self:?}")
+                }
                 SourceError::TimedOut => assert_ne!(self.source_timeout, NEVER, "{self:?}"),
                 error => panic!("{self:?}: {error:?}"),
             }
