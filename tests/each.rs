@@ -62,7 +62,7 @@ fn future_is_made_when_its_source_starts() {
 }
 
 #[test]
-fn observer_is_told_of_the_start_before_the_future_is_made() {
+fn start_event_comes_before_the_future_is_made() {
     let log = RefCell::new(Vec::new());
     let sources = each([1, 2], |&id| {
         log.borrow_mut().push((id, "made"));
@@ -187,7 +187,7 @@ fn ids_of_unknown_number_are_unseen() {
     assert_eq!((partial.unfinished, partial.unseen), (vec![0, 1], true));
     assert_eq!(made.ids(), [0, 1]);
 
-    // The lines of a text do not report how many there are.
+    // `Lines` has no upper bound in its size hint.
     let lines = "a\nb\nc".lines();
     let run = process_batch([each(lines, |_| source().1)]).source_concurrency(1);
     let mut task = Task::new(run.cancel_on(ready(Ok(0))));
@@ -316,7 +316,7 @@ fn futures_that_cannot_be_made_cost_budget() {
 }
 
 #[test]
-#[ignore = "a panic of `make` costs no budget, so the first poll does not come to the deadline"]
+#[ignore = "a panic of `make` costs no budget, so one poll takes all of them"]
 fn deadline_holds_while_panics_of_make_are_caught() {
     let run = fetch_and_aggregate(each(0..1_000_000, fail), Duration::from_millis(5));
     let interrupted = Task::new(run.catch_panics()).wait().unwrap_err();
@@ -367,7 +367,7 @@ fn panic_of_the_ids_unwinds_even_if_panics_of_sources_are_caught() {
 }
 
 #[test]
-fn closure_is_dropped_with_the_run_and_holds_no_source() {
+fn closure_is_dropped_with_the_run() {
     let witness = Rc::new(());
     let (handles, list) = sources(1);
     let mut futures = list.into_iter().map(|(_, future)| future);

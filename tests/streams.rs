@@ -1,5 +1,5 @@
-//! Sources and batches from streams: when `from_stream` polls its stream, and what becomes of the items
-//! that are still in the stream when the run ends.
+//! Sources and batches from streams: when a run polls the stream of `from_stream`, and what happens to the
+//! items that are still in the stream when the run ends.
 
 mod common;
 
@@ -20,10 +20,10 @@ use futures_aggregate::{
     stream_results,
 };
 
-/// A stream that yields what its feed gives it.
+/// A stream that yields the items of its feed.
 struct Fed<T>(Arc<Mutex<State<T>>>);
 
-/// The test's end of a stream.
+/// Controls a stream, and observes it.
 struct Feed<T>(Arc<Mutex<State<T>>>);
 
 struct State<T> {
@@ -59,7 +59,7 @@ impl<T> Feed<T> {
         self.wake();
     }
 
-    /// Ends the stream after the items that it has, and wakes it.
+    /// Ends the stream after its last item, and wakes it.
     fn end(&self) {
         self.0.lock().unwrap().has_ended = true;
         self.wake();
@@ -79,17 +79,17 @@ impl<T> Feed<T> {
         self.0.lock().unwrap().drops
     }
 
-    /// Reports this from now on as the bounds on the number of items left.
+    /// Sets the size hint of the stream.
     fn set_size_hint(&self, size_hint: (usize, Option<usize>)) {
         self.0.lock().unwrap().size_hint = size_hint;
     }
 
-    /// Does something whenever the stream is polled, before it yields an item.
+    /// Runs `action` in every poll of the stream, before the stream yields an item.
     fn on_poll(&self, action: impl FnMut(&Waker) + Send + 'static) {
         self.0.lock().unwrap().on_poll = Some(Box::new(action));
     }
 
-    /// Does something when the stream is dropped.
+    /// Runs `action` when the stream is dropped.
     fn on_drop(&self, action: impl FnOnce() + Send + 'static) {
         self.0.lock().unwrap().on_drop = Some(Box::new(action));
     }
@@ -151,7 +151,7 @@ fn started(handles: &[Handle]) -> Vec<usize> {
         .collect()
 }
 
-// When the stream is polled.
+// Polls of the stream.
 
 #[test]
 fn stream_is_not_polled_before_the_run_nor_without_room() {
@@ -282,7 +282,7 @@ fn stream_that_is_always_ready_takes_no_more_than_the_budget_of_a_poll() {
     assert_eq!(interrupted.partial.results.len(), results);
 }
 
-// What a pending stream does not hold up.
+// Runs with a pending stream.
 
 #[test]
 fn outcomes_come_while_the_stream_is_pending() {
@@ -422,7 +422,7 @@ fn quorum_is_out_of_reach_once_the_stream_has_ended() {
 
 // Runs that end before their streams.
 
-/// How a run is made to end early, after two of five sources have started and one has answered.
+/// How a run ends early, after two of its five sources have started.
 #[derive(Debug, Clone, Copy)]
 enum Early {
     Cancel,
@@ -501,7 +501,7 @@ fn items_left_in_the_stream_are_unseen_and_stay_with_the_caller() {
 }
 
 #[test]
-fn receiver_that_leaves_leaves_the_rest_of_the_stream_with_the_caller() {
+fn dropped_receiver_leaves_the_rest_of_the_stream_with_the_caller() {
     let (_handles, list) = sources(3);
     let (_feed, mut stream) = fed(list);
     let (sender, receiver) = bounded(1);
@@ -534,7 +534,7 @@ fn nothing_is_unseen_once_the_stream_has_ended() {
     let partial = cancelled(Some(feed), Box::pin(stream));
     assert_eq!((partial.unfinished, partial.unseen), (vec![0, 1], false));
 
-    // This one reports by its size hint that nothing is left.
+    // The upper bound of the size hint of this stream reaches 0, so the run learns that it has ended.
     let (_handles, list) = sources(2);
     let partial = cancelled(None, Box::pin(stream::iter(list)));
     assert_eq!((partial.unfinished, partial.unseen), (vec![0, 1], false));
@@ -631,7 +631,7 @@ fn deadline_holds_however_often_the_stream_panics() {
 }
 
 #[test]
-fn stream_is_dropped_once_and_holds_no_task() {
+fn stream_is_dropped_once_and_its_waker_holds_no_task() {
     let endings = ["unpolled", "dropped", "cancelled", "ended"];
     for ending in endings {
         let (handles, list) = sources(1);
@@ -664,7 +664,7 @@ fn stream_is_dropped_once_and_holds_no_task() {
 }
 
 #[test]
-fn stream_whose_drop_panics_unwinds_once_and_keeps_nothing_alive() {
+fn panics_in_drops_of_the_stream_and_a_source_unwind_once() {
     for is_cancelled in [true, false] {
         let (handles, list) = sources(2);
         let (cancel, signal) = source();
@@ -711,7 +711,7 @@ fn batches_from_a_stream_have_their_outcomes_in_the_order_of_the_stream() {
     let mut task = Task::new(process_batch(from_stream(batches)));
     assert!(task.settle().is_pending());
     assert_eq!((feed.polls(), started(&handles)), (3, vec![0, 1, 2, 3]));
-    // The second batch is over first, while the stream is pending.
+    // The second batch ends first, while the stream is pending.
     handles[2..4].iter().for_each(|handle| handle.answer(Ok(1)));
     assert!(task.settle().is_pending());
     assert_eq!((feed.polls(), alive(&handles)), (3, 4));
@@ -774,7 +774,7 @@ fn quorum_of_batches_leaves_the_others_in_the_stream() {
 }
 
 #[test]
-fn streams_in_batches_are_polled_and_unseen_each_by_itself() {
+fn each_batch_polls_its_own_stream_and_has_its_own_unseen_flag() {
     let (handles, mut list) = sources(4);
     let second = list.split_off(2);
     let (feeds, streams): (Vec<_>, Vec<_>) = [list, second].map(fed).into_iter().unzip();
@@ -825,7 +825,7 @@ fn pending_stream_in_a_batch_is_polled_again_only_when_it_wakes() {
     assert_eq!(outcomes[1].as_ref().unwrap().results, [(1, 1)]);
 }
 
-// Receivers that are slow.
+// Slow receivers.
 
 #[test]
 fn stream_is_not_read_ahead_of_a_slow_receiver() {
@@ -921,7 +921,7 @@ fn crawler_ends_when_its_last_source_is_gone() {
 }
 
 #[test]
-fn from_stream_prints_without_its_items() {
+fn debug_of_from_stream_shows_no_items() {
     fn prints(value: &impl Debug) -> String {
         format!("{value:?}")
     }

@@ -239,7 +239,7 @@ fn sources_need_not_be_send_and_may_borrow() {
 
 type Boxed = BoxFuture<'static, Result<u32, String>>;
 
-/// Runs in fields. The sources are written as an iterator, or as what a collection turns into.
+/// Runs in fields. Their types name an iterator, or the associated type of `IntoSources`.
 struct Client {
     fetch: FetchAndAggregate<std::vec::IntoIter<(u8, Boxed)>, u8, Boxed, u32, String>,
     converted:
@@ -277,7 +277,7 @@ fn runs_are_fields_of_a_struct() {
         converted_batch: process_batch(vec![list()]),
         driver: Box::pin(driver),
     };
-    // It can be polled where it is.
+    // A run in a field can be polled without moving it, because it is `Unpin`.
     let mut cx = Context::from_waker(Waker::noop());
     let Poll::Ready(Ok(aggregate)) = Pin::new(&mut client.fetch).poll(&mut cx) else {
         panic!("every source is ready");
@@ -456,7 +456,7 @@ async fn count<O>(receiver: Receiver<O>) -> usize {
 }
 
 /// `join(driver, reader)` does not compile here: "implementation of `Deliver` is not general enough". It
-/// compiles if the driver is awaited in an async block of its own. So do the other operations.
+/// compiles if the driver is awaited in an async block of its own. The same holds for the other operations.
 #[test]
 #[allow(clippy::redundant_async_block, reason = "it makes the task `Send`")]
 fn driver_and_reader_are_joined_in_a_spawned_task() {
@@ -530,7 +530,7 @@ fn probe<T>(_: &T) -> Probe<T> {
 }
 
 #[test]
-fn operations_are_unpin_unless_they_stream_results_or_their_signals_are_not() {
+fn fetches_and_batches_are_unpin_with_unpin_signals_and_drivers_of_streams_are_not() {
     async fn pinned() -> Result<u32, String> {
         let pinned = PhantomPinned;
         ready(()).await;
@@ -556,7 +556,7 @@ fn operations_are_unpin_unless_they_stream_results_or_their_signals_are_not() {
     let (sender, _receiver) = unbounded();
     assert!(!probe(&stream_results([(1, ready(Ok::<_, ()>(1)))], sender)).is_unpin());
 
-    // Signals are not boxed.
+    // Signals are not boxed, so they have to be `Unpin`.
     assert!(probe(&fetch_and_aggregate(list(), NEVER).cancel_on(pending::<()>())).is_unpin());
     assert!(!probe(&fetch_and_aggregate(list(), NEVER).cancel_on(pinned())).is_unpin());
     assert!(!probe(&process_batch([list()]).expire_on(pinned())).is_unpin());

@@ -1,4 +1,4 @@
-//! The ratios as a picture: a row for each workload, a dot for each peer.
+//! A picture of the ratios: a row for each workload, and a dot for each peer.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +15,7 @@ const LEFT: f64 = 300.0;
 const RIGHT: f64 = 900.0;
 const TOP: f64 = 96.0;
 const ROW: f64 = 20.0;
-/// The ends of the scale. Each step doubles.
+/// The ends of the scale, which is logarithmic.
 const LEAST: f64 = 0.25;
 const MOST: f64 = 32.0;
 

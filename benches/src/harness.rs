@@ -1,4 +1,4 @@
-//! Samples that take turns, and their medians.
+//! Samples of the contenders by turns, and their medians.
 
 use std::time::{Duration, Instant};
 
@@ -20,15 +20,15 @@ impl Contender {
     }
 }
 
-/// What a workload of one size cost each contender.
+/// The cost of a workload of one size, for each contender.
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// Nanoseconds per source. The first is this crate.
+    /// Nanoseconds per source. This crate is the first.
     pub(crate) costs: Vec<(&'static str, f64)>,
 }
 
 impl Row {
-    /// How many times as long as this crate each peer took.
+    /// The time of each peer, divided by the time of this crate.
     pub(crate) fn ratios(&self) -> impl Iterator<Item = (&'static str, f64)> {
         let own = self.costs[0].1;
         self.costs
@@ -65,7 +65,7 @@ pub(crate) fn measure(
     }
 }
 
-/// Warms up, and finds out how often the work fits into a sample.
+/// Warms up, and returns how often the work has to be repeated to fill a sample.
 fn repeats_in_a_sample(contender: &mut Contender) -> u32 {
     let mut repeats = 1;
     loop {

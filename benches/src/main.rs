@@ -1,7 +1,7 @@
-//! This crate and its peers on the same work, in the same process.
+//! Benchmarks: this crate and its peers on the same work, in the same process.
 //!
-//! The contenders of a workload take turns, sample by sample, so that a machine that slows down
-//! slows all of them down; what counts is the ratio of their medians.
+//! The contenders of a workload are measured by turns, sample by sample, so that a machine that slows down
+//! slows all of them. The result is the ratio of their medians.
 
 mod chart;
 mod harness;
@@ -29,7 +29,7 @@ struct Args {
     #[arg(long)]
     exact: bool,
 
-    /// Samples of each contender, of which the median counts.
+    /// The number of samples of each contender.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
 
@@ -37,8 +37,8 @@ struct Args {
     #[arg(long)]
     alone: bool,
 
-    /// Do each work exactly this many times and measure nothing, for a tool that counts
-    /// instructions: the difference between two such counts leaves out the set-up.
+    /// Do each work exactly this many times and measure nothing, for a tool that counts instructions. The
+    /// difference between two such counts excludes the set-up.
     #[arg(long, value_name = "TIMES")]
     times: Option<u32>,
 

@@ -1,4 +1,4 @@
-//! The figures as lines, and as a table in Markdown.
+//! The figures as lines of text, and as a table in Markdown.
 
 use std::fmt::Write;
 

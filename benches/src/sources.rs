@@ -1,5 +1,5 @@
-//! What is asked: futures that are ready, that wake themselves some times before, or that wait to
-//! be woken from outside.
+//! The sources: futures that are ready, that wake themselves before they answer, or that wait for a wake
+//! from outside.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-/// What a source resolves to. One of eight fails, so that both ways out are taken.
+/// The output of a source. One of eight sources fails.
 pub(crate) type Answer = Result<u64, u32>;
 
 pub(crate) fn answer(id: usize) -> Answer {
     if id % 8 == 7 { Err(7) } else { Ok(id as u64) }
 }
 
-/// Wakes itself some times before it answers.
+/// A source that wakes itself a number of times before it answers.
 pub(crate) struct Yields {
     id: usize,
     left: u32,
@@ -41,13 +41,13 @@ impl Future for Yields {
     }
 }
 
-/// Answers once somebody else has said so.
+/// A source that answers after its gate is opened.
 pub(crate) struct Waits {
     id: usize,
     gate: Arc<Gate>,
 }
 
-/// The other end of a source that waits.
+/// The gate of a source that waits.
 #[derive(Default)]
 pub(crate) struct Gate {
     open: AtomicBool,
@@ -60,7 +60,7 @@ impl Gate {
         self.wake();
     }
 
-    /// Whether the source was polled, and waits.
+    /// Whether the source was polled and is pending.
     pub(crate) fn is_awaited(&self) -> bool {
         self.waker.lock().unwrap().is_some()
     }
@@ -100,11 +100,11 @@ pub(crate) fn waiting(size: usize) -> (Vec<Arc<Gate>>, Vec<Waits>) {
     (0..size).map(Waits::new).unzip()
 }
 
-/// Is woken again and again by its own thread and never answers, at as little cost of its own as can
-/// be.
+/// A source that its own thread wakes again and again, and that never answers. It does as little work as
+/// possible.
 pub(crate) struct Sleeps(pub(crate) Rc<Sleeper>);
 
-/// The waker that the source has kept.
+/// The waker that the source was polled with.
 pub(crate) type Sleeper = RefCell<Option<Waker>>;
 
 impl Future for Sleeps {

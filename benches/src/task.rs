@@ -1,4 +1,4 @@
-//! A task on this thread that can be stopped where it waits.
+//! A task on this thread that can be driven to the point where it waits, and later to its end.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ pub(crate) struct Task {
     waker: Waker,
 }
 
-/// Whether the task has to be polled again, and the thread that does so.
+/// Whether the task has to be polled again, and the thread that polls it.
 struct Woken {
     flag: AtomicBool,
     thread: Thread,
@@ -47,7 +47,7 @@ impl Task {
         future.poll(&mut Context::from_waker(&self.waker))
     }
 
-    /// Polls until the future waits: some start all their sources in one poll, some in many.
+    /// Polls until the future waits. Some futures start all their sources in one poll, others in many.
     pub(crate) fn start<F: Future + ?Sized>(&self, mut future: Pin<&mut F>) {
         loop {
             assert!(self.poll(future.as_mut()).is_pending());
@@ -57,7 +57,7 @@ impl Task {
         }
     }
 
-    /// Polls whenever it is woken, to the end.
+    /// Polls to the end of the future, whenever it is woken.
     pub(crate) fn finish<F: Future + ?Sized>(&self, mut future: Pin<&mut F>) -> F::Output {
         loop {
             if let Poll::Ready(output) = self.poll(future.as_mut()) {

@@ -1,5 +1,5 @@
-//! The workloads, each done by this crate and by its peers as a competent user would: every result
-//! and every error comes back, with its id.
+//! The workloads. This crate and its peers do each of them as a competent user would write it, and return
+//! every result and every error with its id.
 
 mod bounded;
 mod cancelled;
@@ -23,12 +23,12 @@ use crate::sources::Answer;
 /// No timeout.
 pub(crate) const NEVER: std::time::Duration = std::time::Duration::MAX;
 
-/// What is measured at several sizes, the number of sources.
+/// A workload, which is measured with several numbers of sources.
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) sizes: Vec<usize>,
     pub(crate) contenders: fn(usize) -> Vec<Contender>,
-    /// What the cost is divided by, where it is not the number of sources.
+    /// The divisor of the cost, if it is not the number of sources.
     pub(crate) units: Option<usize>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn all() -> Vec<Workload> {
     ]
 }
 
-/// What every contender comes to.
+/// The result of every contender.
 type Answers = Aggregate<usize, u64, u32>;
 
 /// A future that carries its id.
@@ -102,7 +102,7 @@ fn record(answers: &mut Answers, (id, answer): (usize, Answer)) {
     answers.record((id, answer.map_err(futures_aggregate::SourceError::Failed)));
 }
 
-/// Sorts what a set of futures comes to into results and errors.
+/// Collects the answers of a stream into results and errors.
 async fn collect(answers: impl Stream<Item = (usize, Answer)>) -> Answers {
     let mut answers = std::pin::pin!(answers);
     let mut all = Answers::default();
@@ -130,12 +130,12 @@ async fn all_joined(mut set: JoinSet<(usize, Answer)>) -> Answers {
     all
 }
 
-/// Runs the work to its end, and sees that all of it was done.
+/// Runs the work to its end, and checks its result.
 fn complete(size: usize, work: impl Future<Output = Answers>) {
     check(size, &black_box(block_on(work)));
 }
 
-/// Sees that every source has answered.
+/// Checks that every source has answered.
 fn check(size: usize, answers: &Answers) {
     assert_eq!(answers.results.len() + answers.errors.len(), size);
 }

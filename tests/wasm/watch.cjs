@@ -1,5 +1,5 @@
-// Loaded before the tests. A test that never ends is no failure to Node: it waits for ever while a
-// timer is set, and ends as if all were well when there is none.
+// Loaded before the tests. Node does not report a test that never ends: it waits for ever while a timer is
+// set, and exits with success if there is none.
 const log = console.log;
 let ended = false;
 console.log = (...line) => {
@@ -11,8 +11,8 @@ setTimeout(() => process.exit(1), 60_000).unref();
 
 process.on("exit", () => {
     if (!ended) {
-        // Not by the console, which is kept for the tests.
-        process.stderr.write("a test did not end, or not within a minute\n");
+        // The console is not used here, because the tests write to it.
+        process.stderr.write("a test did not end within a minute, or not at all\n");
         process.exitCode = 1;
     }
 });

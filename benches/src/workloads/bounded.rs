@@ -1,4 +1,4 @@
-//! Some sources at a time.
+//! A limited number of sources at a time.
 
 use async_channel::bounded;
 use futures::future::join;

@@ -12,7 +12,7 @@ use super::{NEVER, all_joined, check, collect, complete, current_thread, sorted,
 use crate::harness::Contender;
 use crate::sources::{Answer, Yields, answer};
 
-/// A source that has its answer.
+/// A source that is ready.
 pub(super) fn answered(id: usize) -> std::future::Ready<Answer> {
     std::future::ready(answer(id))
 }

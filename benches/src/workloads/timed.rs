@@ -16,7 +16,7 @@ use crate::sources::{Answer, Gate, Yields, waiting};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const LIMIT: usize = 256;
-/// What a source that is late comes to.
+/// The answer of a source that times out.
 const LATE: Answer = Err(0);
 
 async fn with_delay(id: usize) -> (usize, Answer) {
@@ -81,7 +81,7 @@ pub(super) fn whole(size: usize) -> Vec<Contender> {
     ]
 }
 
-/// The same with sources that wait until another task has opened them, so that the deadline needs a
+/// The same with sources that wait until another task opens their gates, so that the deadline needs a
 /// timer.
 pub(super) fn whole_waiting(size: usize) -> Vec<Contender> {
     let runtime = current_thread();
@@ -116,7 +116,7 @@ pub(super) fn whole_waiting(size: usize) -> Vec<Contender> {
     ]
 }
 
-/// Opens the gates once the work waits for them.
+/// Opens the gates when the work waits for them.
 async fn then_open<W: Future>(work: W, gates: Vec<Arc<Gate>>) -> W::Output {
     let open = async { gates.iter().for_each(|gate| gate.open()) };
     join(work, open).await.0

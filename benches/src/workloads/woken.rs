@@ -1,4 +1,4 @@
-//! Sources that wait to be woken from outside.
+//! Sources that wait for a wake from outside.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,10 +17,10 @@ use crate::harness::Contender;
 use crate::sources::{Answer, Gate, Sleeper, Sleeps, Waits, waiting};
 use crate::task::Task;
 
-/// Wakes in one sample of sources that are woken one at a time.
+/// The number of wakes in one sample of sources that are woken one at a time.
 pub(super) const WAKES: usize = 1000;
 
-/// Every number below the size once, in an order that looks random and is always the same.
+/// Every number below the size once, in a fixed order that looks random.
 fn shuffled(size: usize) -> impl Iterator<Item = usize> {
     let stride = (0..)
         .map(|more| size * 5 / 8 + 1 + more)
@@ -33,7 +33,7 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Two threads, each of which opens every other gate of those it is given.
+/// Two threads. Each opens every other gate of a list.
 struct Openers {
     threads: [Sender<Arc<[Arc<Gate>]>>; 2],
 }
@@ -64,10 +64,10 @@ impl Openers {
     }
 }
 
-/// A set of sources, collected by somebody.
+/// A set of sources with the code that collects their answers.
 type Set = Pin<Box<dyn Future<Output = Answers>>>;
 
-/// Sources that all wait before the first is woken.
+/// Two threads wake the sources after all of them are pending.
 pub(super) fn from_two_threads(size: usize) -> Vec<Contender> {
     let openers = Rc::new(Openers::start());
     let contender = |name, collected: fn(Vec<Waits>) -> Set| {
@@ -128,8 +128,7 @@ fn buffered<F: Future<Output = Answer> + 'static>(sources: Vec<F>) -> Set {
     Box::pin(collect(futures))
 }
 
-/// Wakes one of many pending sources after the other, in their order or in another, and polls each
-/// time. Only that is measured.
+/// Wakes many pending sources one after another, and polls the set after each wake. Only this is measured.
 pub(super) fn one_at_a_time(size: usize) -> Vec<Contender> {
     one_by_one(size, (0..size).collect())
 }

@@ -1,4 +1,4 @@
-//! The checks, each a command of its own, and what came of them.
+//! The checks, which are commands, and their verdicts.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -11,21 +11,21 @@ use crate::copy::Copy;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Check {
-    /// All tests, but those of the documentation
+    /// All tests except those in the documentation
     Suite,
-    /// The model in plain words
+    /// The comparison with a simple model of the scheduler
     Model,
-    /// Every interference with every list of scripts
+    /// Every short list of scripted sources, with every interference
     Exhaustive,
-    /// The tree of wakers in every order
+    /// The tree of wakers, in every order of threads
     Loom,
-    /// Whole runs against threads
+    /// Whole runs, in random orders of threads
     Shuttle,
-    /// Memory that nobody owns any more
+    /// Memory that is never freed
     LeakSanitizer,
     /// Memory that is used after it was freed
     AddressSanitizer,
-    /// Memory that threads share without a lock
+    /// Data races
     ThreadSanitizer,
 }
 
@@ -33,9 +33,9 @@ pub(crate) enum Check {
 pub(crate) enum Verdict {
     Passed,
     Found(String),
-    /// It came to no end.
+    /// The check did not end in time.
     Hung,
-    /// The fault does not compile, and so was never looked for.
+    /// The fault does not compile, so the check did not run.
     Broken(String),
 }
 
@@ -51,9 +51,8 @@ impl Check {
         Self::ThreadSanitizer,
     ];
 
-    /// Runs the check over the copy: all of it, or only the tests of this name. If it has not ended
-    /// when `patience` has, it has found something that never ends. Compiling does not count, in
-    /// that nor in the time it took.
+    /// Runs the check on the copy: all of it, or only the tests whose names contain `test`. A check that
+    /// takes longer than `patience` counts as hung. The time does not include compiling.
     pub(crate) fn run(
         self,
         copy: &Copy,
@@ -89,7 +88,7 @@ impl Check {
         Ok((Verdict::Hung, patience))
     }
 
-    /// Starts the check, in a process group of its own, which can be killed as a whole.
+    /// Starts the check in a process group of its own, so that it can be killed as a whole.
     fn command(
         self,
         copy: &Copy,
@@ -131,7 +130,7 @@ impl Check {
         }
     }
 
-    /// Some faults are seen in few schedules.
+    /// How many random cases a check tries. Few schedules of the model show some of the faults.
     fn cases(self) -> &'static str {
         match self {
             Self::Model => "50000",
@@ -144,7 +143,7 @@ impl Check {
             Self::Suite => &["--lib", "--tests"],
             Self::Exhaustive => &["--test", "exhaustive"],
             Self::Model | Self::Loom | Self::Shuttle => &["--lib", "--release"],
-            // Those with threads and drops, because all take minutes.
+            // Only the tests with threads and drops, because all tests would take minutes.
             Self::LeakSanitizer => &["leak", "--test", "adversarial*"],
             Self::AddressSanitizer => &["address", "--test", "adversarial*"],
             Self::ThreadSanitizer => &["thread", "--test", "adversarial*"],
@@ -179,13 +178,13 @@ impl fmt::Display for Verdict {
         match self {
             Self::Passed => f.write_str("NOT FOUND."),
             Self::Found(by) => write!(f, "Found by {by}."),
-            Self::Hung => f.write_str("Found, because something never ends."),
+            Self::Hung => f.write_str("Found, because a test does not end."),
             Self::Broken(why) => write!(f, "NOT FOUND, because it does not compile:\n{why}"),
         }
     }
 }
 
-/// What a sanitizer says, or else the first test that failed, or else the last line.
+/// The report of a sanitizer, or else the first test that failed, or else the last line.
 fn first_failure(output: &Path) -> anyhow::Result<String> {
     let output = String::from_utf8_lossy(&fs::read(output)?).into_owned();
     let found = output.lines().find_map(report);

@@ -1,4 +1,4 @@
-//! A copy of the library that faults can be put into.
+//! A copy of the library, for faults.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const PARTS: [&str; 5] = ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests
 
 pub(crate) struct Copy {
     root: PathBuf,
-    /// The sources as they were, because somebody may go on working on the library meanwhile.
+    /// The sources at the time of the copy. The library may change while the checks run.
     sources: Vec<(PathBuf, Vec<u8>)>,
 }
 
@@ -30,7 +30,7 @@ impl Copy {
         for part in PARTS {
             copy_all(&original.join(part), &root.join(part))?;
         }
-        // The packages beside the library stay behind.
+        // The copy has no other packages of the workspace.
         let manifest = root.join("Cargo.toml");
         let whole = fs::read_to_string(&manifest)?;
         let is_kept = |line: &&str| !line.starts_with("members = ");
@@ -46,7 +46,7 @@ impl Copy {
         &self.root
     }
 
-    /// Takes every fault out. Writes only what has changed, so that only that is compiled again.
+    /// Takes every fault out. Writes only files that changed, so that nothing else is compiled again.
     pub(crate) fn restore(&self) -> anyhow::Result<()> {
         for (file, bytes) in &self.sources {
             if fs::read(file)? != *bytes {
@@ -56,18 +56,21 @@ impl Copy {
         Ok(())
     }
 
-    /// Puts a fault in.
+    /// Puts a fault into the copy.
     pub(crate) fn apply(&self, fault: &Fault) -> anyhow::Result<()> {
         for file in PatchSet::parse(&fault.patch, ParseOptions::gitdiff()) {
             let file = file?;
             let FileOperation::Modify { modified, .. } = file.operation().strip_prefix(1) else {
-                anyhow::bail!("a fault changes files, and neither makes nor removes any");
+                anyhow::bail!("the patch of a fault may change files, but not add or remove any");
             };
-            let patch = file.patch().as_text().context("a fault is text")?;
+            let patch = file
+                .patch()
+                .as_text()
+                .context("the patch of a fault has to be text")?;
             let path = self.root.join(modified.as_ref());
             let before = fs::read_to_string(&path)?;
             let after = diffy::apply(&before, patch)
-                .with_context(|| format!("the patch does not fit {modified} any more"))?;
+                .with_context(|| format!("the patch does not apply to {modified}"))?;
             fs::write(path, after)?;
         }
         Ok(())

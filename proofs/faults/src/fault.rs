@@ -1,4 +1,4 @@
-//! A fault: a patch, in the folder of the check that has to find it.
+//! Faults: each is a patch, in the folder of the check that has to find it.
 
 use std::fs;
 use std::path::Path;
@@ -7,34 +7,33 @@ use anyhow::Context;
 
 use crate::check::Check;
 
-/// A mistake that somebody could make.
+/// A mistake that a change of the library could make.
 pub(crate) struct Fault {
-    /// That of the file, without its extension.
+    /// The name of its file, without the extension.
     pub(crate) name: String,
-    /// What is wrong, which is the first line of the file.
+    /// A description, which is the first line of the file.
     pub(crate) what: String,
     pub(crate) check: Check,
-    /// The tests of the check that have to find it, by a part of their names, where the file says
-    /// so.
+    /// A part of the names of the tests that have to find it, if the file names them. It may be empty.
     pub(crate) test: String,
-    /// What `git diff` said when it was put in.
+    /// The patch, as `git diff` prints it.
     pub(crate) patch: String,
 }
 
-/// All faults that are there, check by check.
+/// All faults, check by check.
 pub(crate) fn all() -> anyhow::Result<Vec<Fault>> {
     let mut faults = Vec::new();
     for check in Check::ALL {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(check.to_string());
         let entries =
-            fs::read_dir(&folder).with_context(|| format!("{} is not there", folder.display()))?;
+            fs::read_dir(&folder).with_context(|| format!("{} is missing", folder.display()))?;
         let mut files = entries
             .map(|entry| Ok(entry?.path()))
             .collect::<anyhow::Result<Vec<_>>>()?;
         files.sort();
         for file in files {
             let fault = read(check, &file);
-            faults.push(fault.with_context(|| format!("{} is no fault", file.display()))?);
+            faults.push(fault.with_context(|| format!("{} is not a fault", file.display()))?);
         }
     }
     Ok(faults)
@@ -42,16 +41,13 @@ pub(crate) fn all() -> anyhow::Result<Vec<Fault>> {
 
 fn read(check: Check, file: &Path) -> anyhow::Result<Fault> {
     let text = fs::read_to_string(file)?;
-    let begins = text.find("diff --git").context("it has no patch")?;
+    let begins = text.find("diff --git").context("the file has no patch")?;
     let (head, patch) = text.split_at(begins);
-    let what = head
-        .lines()
-        .next()
-        .context("it does not say what is wrong")?;
+    let what = head.lines().next().context("the file has no description")?;
     let test = head
         .lines()
         .find_map(|line| line.strip_prefix("Found by: "));
-    let name = file.file_stem().context("it has no name")?;
+    let name = file.file_stem().context("the file has no name")?;
     Ok(Fault {
         name: name.to_string_lossy().into_owned(),
         what: what.to_owned(),

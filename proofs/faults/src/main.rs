@@ -1,5 +1,5 @@
-//! A check that cannot fail proves nothing. This puts one fault after another into a copy of the
-//! library, and runs the check that has to find it.
+//! Tests the checks: a check that cannot fail proves nothing. This program puts one fault after another into
+//! a copy of the library, and runs the check that has to find the fault.
 
 mod check;
 mod copy;
@@ -15,14 +15,14 @@ use check::{Check, Verdict};
 use copy::Copy;
 use fault::Fault;
 
-/// Puts faults into copies of futures-aggregate, to see that its checks find them.
+/// Puts faults into copies of futures-aggregate, and tests that its checks find them.
 #[derive(Parser)]
 struct Arguments {
-    /// Only these checks, rather than all
+    /// Run only these checks, rather than all
     #[arg(value_enum)]
     checks: Vec<Check>,
 
-    /// Only faults whose descriptions, or the names of whose patches, contain this
+    /// Put in only faults whose description or patch name contains this
     #[arg(long, default_value = "")]
     fault: String,
 }
@@ -64,7 +64,7 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Without a fault the check must find none. Returns how long it took.
+/// Runs a check on the copy without a fault, where it has to pass. Returns how long that took.
 fn expect_success(copy: &Copy, check: Check) -> anyhow::Result<Duration> {
     copy.restore()?;
     let (verdict, time) = check.run(copy, "", Duration::MAX)?;

@@ -1,4 +1,4 @@
-//! What is alive in this process.
+//! Counts of what is alive in this process: sources, wakers, tasks, threads, and memory.
 
 use std::alloc::System;
 use std::fs;
@@ -13,7 +13,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 pub(crate) static SOURCES: Count = Count::new();
 pub(crate) static WAKERS: Count = Count::new();
 
-/// How many of a kind are alive, and how many ever were at once.
+/// How many things of one kind are alive, and the maximum so far.
 pub(crate) struct Count {
     alive: AtomicUsize,
     most: AtomicUsize,
@@ -27,7 +27,7 @@ impl Count {
         }
     }
 
-    /// Counts one more, until what is returned is dropped.
+    /// Counts one more, until the returned value is dropped.
     pub(crate) fn enter(&'static self) -> Alive {
         let alive = self.alive.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(alive, Ordering::Relaxed);
@@ -47,11 +47,11 @@ impl Drop for Alive {
     }
 }
 
-/// What is alive at one moment. The process's own figures are not known on every system.
+/// What is alive at one moment. Threads and resident memory are not known on every system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Census {
     pub(crate) sources: usize,
-    /// Wakers of tasks. All clones of one are one.
+    /// Wakers of tasks. All clones of a waker count as one.
     pub(crate) wakers: usize,
     pub(crate) tasks: usize,
     pub(crate) threads: Option<usize>,
@@ -61,7 +61,7 @@ pub(crate) struct Census {
 }
 
 impl Census {
-    /// Counts, within a runtime.
+    /// Counts everything. It has to be called in a runtime.
     pub(crate) fn take() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stats = ALLOCATOR.stats();
@@ -70,7 +70,7 @@ impl Census {
             wakers: WAKERS.alive.load(Ordering::Relaxed),
             tasks: Handle::current().metrics().num_alive_tasks(),
             threads: field(&status, "Threads:"),
-            // What was allocated is read first, and some of it may be gone since.
+            // Allocations are read before deallocations, so the difference could be negative.
             allocations: stats.allocations.saturating_sub(stats.deallocations),
             allocated_bytes: stats
                 .bytes_allocated
@@ -79,12 +79,12 @@ impl Census {
         }
     }
 
-    /// The memory of the process, or of its allocations where that is all that is known.
+    /// The resident memory of the process if it is known, or else the allocated memory.
     pub(crate) fn memory(&self) -> usize {
         self.resident_bytes.unwrap_or(self.allocated_bytes)
     }
 
-    /// Whether no run has left anything that would keep a source or a task alive.
+    /// Whether no source, no waker and no task is alive.
     pub(crate) fn is_at_rest(&self) -> bool {
         (self.sources, self.wakers, self.tasks) == (0, 0, 0)
     }

@@ -1,20 +1,21 @@
-//! When a soak is flat.
+//! The criteria for a flat soak.
 //!
-//! No source, no waker and no task may be left at any checkpoint, and no thread may come or go. Of
-//! memory an allocator keeps some that it was given back. So there the median of the last fifth of
-//! the checkpoints counts, against that of the second: the first is for what is made once.
+//! At no checkpoint may a source, a waker or a task be alive, and the number of threads may not change.
+//! Memory may vary, because an allocator keeps some of the memory that was freed. So the median over the
+//! last fifth of the checkpoints is compared with the median over the second fifth. The first fifth is left
+//! out, because it has the allocations that are made once.
 
 use crate::census::Census;
 use crate::load::Checkpoint;
 
-/// What has to be gone when all runs have ended.
+/// What has to be zero when all runs have ended.
 const GONE: [(&str, fn(&Census) -> usize); 3] = [
     ("sources", |census| census.sources),
     ("wakers", |census| census.wakers),
     ("tasks", |census| census.tasks),
 ];
 
-/// What may go up and down, but not climb.
+/// What may vary, but not grow.
 const LEVEL: [Level; 3] = [
     Level {
         name: "resident bytes",
@@ -39,12 +40,12 @@ const LEVEL: [Level; 3] = [
 struct Level {
     name: &'static str,
     measure: fn(&Census) -> Option<usize>,
-    /// By how much it may be more in the end: by this part of it, and by this much.
+    /// The growth that is allowed: this part of the value, plus `slack`.
     tolerance: f64,
     slack: usize,
 }
 
-/// What is not flat.
+/// The criteria that the checkpoints do not meet.
 pub(crate) fn findings(checkpoints: &[Checkpoint]) -> Vec<String> {
     let left = GONE.iter().filter_map(|(name, measure)| {
         let mut counts = checkpoints.iter().map(|checkpoint| {
@@ -72,7 +73,7 @@ fn threads(checkpoints: &[Checkpoint]) -> Option<String> {
     Some(format!("{before} threads became {after}"))
 }
 
-/// One of the five parts, which share checkpoints where there are too few.
+/// One fifth of the checkpoints. With fewer than five checkpoints, the fifths share some.
 fn fifth(checkpoints: &[Checkpoint], number: usize) -> &[Checkpoint] {
     let from = checkpoints.len() * number / 5;
     let to = checkpoints.len() * (number + 1) / 5;

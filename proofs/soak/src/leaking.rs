@@ -1,5 +1,5 @@
-//! The same runs as the service had them: a task for each source, which sends its answer into a
-//! channel, and a receiver that leaves before the last has come.
+//! The same runs in the way of the leaking service: a task for each source, which sends its answer into a
+//! channel, and a receiver that stops reading before the last answer.
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,13 +30,14 @@ pub(crate) fn start(operation: Operation, timeout: Duration, over: watch::Receiv
     }
 }
 
-/// The answers of sources, each of which has a task.
+/// A channel of the answers of the sources. Each source has a task.
 fn answers<T: Send + 'static>(
     sources: impl Iterator<Item = (usize, impl Future<Output = T> + Send + 'static)>,
 ) -> Receiver<(usize, T)> {
     let (sender, receiver) = bounded(1);
     for (number, source) in sources {
-        // In Go a channel is not two ends: who sends has all of it, and it closes for nobody.
+        // A channel in Go has no separate ends, and a sender does not notice that the reader has stopped.
+        // To model that, each task keeps a receiver, so that the channel does not close.
         let (sender, receiver) = (sender.clone(), receiver.clone());
         tokio::spawn(with_counted_waker(async move {
             let answer = source.await;
@@ -51,7 +52,7 @@ async fn read<T>(answers: Receiver<T>) {
     while answers.recv().await.is_ok() {}
 }
 
-/// Reads until the time is up, or somebody leaves.
+/// Reads answers until the timeout, the cancellation, or the drop of the receiver.
 fn receive<T: Send + 'static>(answers: Receiver<T>, timeout: Duration, left: Reason) -> Run {
     let (cancel, cancelled) = oneshot::channel();
     let (mut answer, receiver) = oneshot::channel::<()>();

@@ -1,4 +1,4 @@
-//! Runs, many at a time, and what is alive whenever all of them have ended.
+//! The load: many runs at a time, and a census whenever all of them have ended.
 
 use std::io;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use tokio::task::{JoinSet, yield_now};
 use crate::census::Census;
 use crate::run::{Ending, Way, run};
 
-/// Each has one run at a time.
+/// The number of clients. Each client has one run at a time.
 const CLIENTS: usize = 512;
-/// Where a way that leaks is stopped.
+/// The load stops at this much memory.
 const MOST_MEMORY: usize = 1_000_000_000;
-/// How long a task or a thread may take to let go of a run that has ended, at the most.
+/// The most time that a task or a thread may take to drop its part of a run that has ended.
 const GRACE: Duration = Duration::from_secs(1);
-/// How often everything is counted.
+/// The time between two censuses.
 const ROUND: Duration = Duration::from_millis(250);
 const ROUNDS_OF_RUNS: u32 = 20;
 
-/// How long a soak goes on: whatever is reached first.
+/// The length of a soak: it ends at the first limit that is reached.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Length {
     rounds: u32,
@@ -54,7 +54,7 @@ impl Length {
     }
 }
 
-/// What was alive when all runs so far had ended.
+/// A census at a time when all runs so far had ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Checkpoint {
     pub(crate) elapsed: Duration,
@@ -62,7 +62,7 @@ pub(crate) struct Checkpoint {
     pub(crate) census: Census,
 }
 
-/// How many runs have ended in which way, in the order of [`Ending`].
+/// The number of runs for each [`Ending`], in its order.
 pub(crate) type Endings = [u64; Ending::NUMBER];
 
 pub(crate) struct Soak {
@@ -73,11 +73,13 @@ pub(crate) struct Soak {
 
 impl Soak {
     pub(crate) fn last(&self) -> &Checkpoint {
-        self.checkpoints.last().expect("there is one at the start")
+        self.checkpoints
+            .last()
+            .expect("the first checkpoint is made at the start")
     }
 }
 
-/// Shows a checkpoint each second.
+/// Puts one way under load. Shows a checkpoint each second.
 pub(crate) fn soak(way: Way, length: Length, show: impl FnMut(&Checkpoint)) -> io::Result<Soak> {
     let runtime = Builder::new_multi_thread().enable_time().build()?;
     Ok(runtime.block_on(put_under_load(way, length, show)))
@@ -90,7 +92,7 @@ async fn put_under_load(way: Way, length: Length, mut show: impl FnMut(&Checkpoi
         runs,
         census,
     };
-    // Made at the start, so that it does not count as memory that climbs.
+    // This is allocated at the start, so that it does not count as growing memory.
     let mut soak = Soak {
         way,
         checkpoints: Vec::with_capacity(length.rounds as usize + 1),
@@ -110,7 +112,7 @@ async fn put_under_load(way: Way, length: Length, mut show: impl FnMut(&Checkpoi
         }
         let census = at_rest(grace).await;
         if !census.is_at_rest() {
-            // What was left once will not go any more, and the rest is quick.
+            // What is left once is not dropped later, so the next waits can be short.
             grace = GRACE / 20;
         }
         let checkpoint = checkpoint(soak.endings.iter().sum(), census);
@@ -130,7 +132,7 @@ async fn put_under_load(way: Way, length: Length, mut show: impl FnMut(&Checkpoi
     soak
 }
 
-/// Counts what is alive once nothing is that has to be gone, or once the time for that is over.
+/// Waits until no source, no waker and no task is alive, or until `grace` is over. Returns the census.
 async fn at_rest(grace: Duration) -> Census {
     let started = Instant::now();
     loop {
@@ -142,7 +144,7 @@ async fn at_rest(grace: Duration) -> Census {
     }
 }
 
-/// Which run is next.
+/// The numbers of the runs of a round.
 struct Turns {
     next: AtomicU64,
     /// The first run of the next round.
@@ -151,7 +153,7 @@ struct Turns {
 }
 
 impl Turns {
-    /// Each round has an equal part of the time, or of the runs where time does not matter.
+    /// Each round has an equal part of the time, or of the runs if there is no time limit.
     fn of_round(round: u32, length: Length, started: Instant, next: u64) -> Self {
         let part = length.runs / u64::from(length.rounds);
         let (end, until) = match length.time {

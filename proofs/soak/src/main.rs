@@ -1,10 +1,10 @@
-//! Whether runs that end early leave anything behind, after as many of them as the machine can do.
+//! A soak test: many runs that end early, and a census of what they leave behind.
 //!
-//! A service that asked its sources by `FetchAndAggregate`, `ProcessBatch` and `StreamResults` once
-//! grew from 50 MB to 8 GB in four hours: its goroutines were blocked for ever on channels that
-//! nobody read any more, because timeouts and cancellations had made the receivers leave first.
-//! This puts such a load on the crate's three operations, and then on the code as it was. No run
-//! comes to its end by itself, and whenever all have ended, what is alive is counted.
+//! A service in Go with the operations `FetchAndAggregate`, `ProcessBatch` and `StreamResults` grew from
+//! 50 MB to 8 GB in four hours. Its goroutines were blocked for ever on channels without a reader, because
+//! the readers had stopped at timeouts and cancellations. This program puts such a load on the operations of
+//! the crate, and then on code that leaks as that service did. No run completes. Whenever all runs have
+//! ended, the program counts what is alive.
 
 mod census;
 mod flatness;
@@ -26,18 +26,18 @@ use clap::Parser;
 use load::{Length, Soak};
 use run::Way;
 
-/// Have runs end early, of the crate's operations and of code that leaks, and tell what they leave
-/// behind.
+/// Put runs that end early under load, of the crate's operations and of code that leaks, and report what
+/// they leave behind.
 ///
-/// Exits with 0 if the crate's operations leave nothing and the leaking code is found out.
+/// Exits with 0 if the crate's operations leave nothing behind, and the leaks of the other code are found.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// How long each way is put under load.
+    /// How long each way is put under load, in seconds.
     #[arg(long, value_name = "NUMBER", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=3_600))]
     seconds: u64,
 
-    /// How many runs there are of each way, however long they take.
+    /// The number of runs of each way, in place of a time.
     #[arg(long, value_name = "NUMBER", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(6_000..))]
     runs: Option<u64>,
 
@@ -68,7 +68,7 @@ fn compare(args: &Args) -> io::Result<()> {
     if let Some(way) = args.only {
         return flat(&soak(way, length)?);
     }
-    // The leaking way comes last, so that nothing is measured in the memory that it leaves behind.
+    // The leaking way comes last, because the memory that it leaves behind would disturb other figures.
     let tight = soak(Way::Tight, length)?;
     flat(&tight)?;
     let leaking = soak(Way::Leaking, length.at_most(tight.last().runs))?;

@@ -1,5 +1,5 @@
-//! Both ways as a picture: memory, and the tasks that are left, over the runs. On the left those
-//! until the leaking way was stopped, on the right all of them.
+//! A picture of both ways: memory, and the tasks that are left, over the number of runs. The left side shows
+//! the runs until the leaking way was stopped, and the right side all runs.
 
 use std::io;
 use std::path::Path;
@@ -18,10 +18,10 @@ const LEFTS: [f64; 2] = [64.0, 504.0];
 const TOPS: [f64; 2] = [176.0, 428.0];
 const PANEL: (f64, f64) = (352.0, 170.0);
 const STROKE: f64 = 2.5;
-/// What the service did that leaked.
+/// The load of the leaking service, in runs per second.
 const RUNS_A_SECOND: u64 = 100;
 
-/// What is drawn upwards.
+/// A quantity on the vertical axis.
 struct Measure {
     name: &'static str,
     of: fn(&Checkpoint) -> f64,
@@ -104,7 +104,7 @@ pub(crate) fn draw(tight: &Soak, leaking: &Soak, file: &Path) -> io::Result<()> 
 struct Panel {
     left: f64,
     top: f64,
-    /// The runs on the right edge, and the value on the upper.
+    /// The number of runs at the right edge, and the value at the upper edge.
     most: (f64, f64),
 }
 
@@ -143,7 +143,7 @@ impl Panel {
         format!("panel-{}-{}", self.left, self.top)
     }
 
-    /// Where curves are seen.
+    /// The rectangle that clips the curves.
     fn clip(&self) -> ClipPath {
         let inside = Rectangle::new()
             .set("x", self.left)
@@ -166,7 +166,7 @@ impl Panel {
             .set("clip-path", format!("url(#{})", self.name()))
     }
 
-    /// What it came to, beside the end of the curve.
+    /// The last value, beside the end of the curve.
     fn end(&self, soak: &Soak, measure: &Measure) -> Group {
         let last = soak.last();
         let (x, y) = self.point((last.runs as f64, (measure.of)(last)));
@@ -194,7 +194,7 @@ fn time_at(runs_a_second: u64, runs: u64) -> String {
     format!("after {time} at {runs_a_second} runs a second")
 }
 
-/// Round numbers, as many as can be told apart.
+/// Round numbers for an axis, as many as fit.
 fn ticks(most: f64) -> impl Iterator<Item = f64> {
     let power = 10_f64.powf((most / 4.0).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);

@@ -1,4 +1,4 @@
-//! The checkpoints as lines, and what they came to.
+//! The checkpoints as lines of text, and a summary.
 
 use crate::census::{SOURCES, WAKERS};
 use crate::load::{Checkpoint, Soak};

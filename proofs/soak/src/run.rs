@@ -1,4 +1,4 @@
-//! One run of one of the three operations, and how it is made to end.
+//! One run of one of the three operations, and the way in which it is ended.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::{leaking, tight};
 
 /// How long a client waits before it ends its run.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// The deadline of runs that are ended otherwise.
+/// The deadline of runs that are ended in another way.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
     /// The crate's operations.
     Tight,
-    /// Tasks that send into channels, as the service had them.
+    /// Tasks that send into channels, as in the leaking service.
     Leaking,
 }
 
@@ -43,7 +43,7 @@ impl Way {
 pub(crate) enum Operation {
     FetchAndAggregate,
     ProcessBatch,
-    /// Into a channel that nobody reads, with so much room.
+    /// Into a channel with this capacity, which is never read.
     StreamResults {
         room: usize,
     },
@@ -51,21 +51,21 @@ pub(crate) enum Operation {
 
 /// A run under way.
 pub(crate) struct Run {
-    /// The task that polls it, and comes to what has ended it.
+    /// The task that polls the run. It resolves to the reason of its end.
     pub(crate) driver: JoinHandle<Reason>,
     pub(crate) cancel: oneshot::Sender<()>,
-    /// Where the answer comes.
+    /// The receiver of the result.
     pub(crate) receiver: Box<dyn Send>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     TimedOut,
-    /// By a signal.
+    /// Ended by a signal.
     Cancelled,
-    /// Dropped, with the task that polls it.
+    /// Dropped with the task that polls it.
     Aborted,
-    /// By the receiver, who is there no more.
+    /// Ended by the drop of the receiver.
     Left,
 }
 
@@ -87,7 +87,7 @@ fn plan(number: u64) -> (Operation, Ending) {
     let operation = match number % 3 {
         0 => Operation::FetchAndAggregate,
         1 => Operation::ProcessBatch,
-        // Two answers come in time: one has to wait for room, or both are in the channel.
+        // Two sources answer in time. With a capacity of 1, one outcome has to wait for room.
         _ if number / 18 % 2 == 0 => Operation::StreamResults { room: 1 },
         _ => Operation::StreamResults { room: 2 },
     };
@@ -100,7 +100,7 @@ fn plan(number: u64) -> (Operation, Ending) {
     (operation, ending)
 }
 
-/// Has a run end, and sees to it that it was this that has ended it.
+/// Ends a run as planned, and checks that its reason is the planned one.
 pub(crate) async fn run(way: Way, number: u64) -> Ending {
     let (operation, ending) = plan(number);
     let deadline = if ending == Ending::TimedOut {
@@ -119,7 +119,10 @@ pub(crate) async fn run(way: Way, number: u64) -> Ending {
         Ending::Aborted => run.driver.abort(),
         Ending::Left => drop(run.receiver),
     }
-    let reason = match timeout(DEADLINE, run.driver).await.expect("a run ends") {
+    let reason = match timeout(DEADLINE, run.driver)
+        .await
+        .expect("a run did not end")
+    {
         Ok(reason) => Some(reason),
         Err(error) if error.is_cancelled() => None,
         Err(error) => panic!("{error}"),

@@ -1,4 +1,4 @@
-//! What is asked. In every run some sources answer soon, some too late, and some never do.
+//! The sources of the runs. In every run some sources answer soon, some too late, and some never.
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
@@ -11,23 +11,23 @@ use tokio::time::sleep;
 
 use crate::census::{Alive, SOURCES};
 
-/// A response of some kilobytes, or why there is none.
+/// A response of some kilobytes, or an error.
 pub(crate) type Answer = Result<Vec<u8>, &'static str>;
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Has its answer from another task.
+    /// Gets its answer from another task.
     Quick,
     Failing,
-    /// Answers when the run is over.
+    /// Answers when the run has ended.
     Slow,
-    /// Waits for ever, with a part of its response in memory.
+    /// Never answers, and holds a part of its response in memory.
     Hanging,
-    /// Never answers. Its waker is kept, and woken long after the run is over.
+    /// Never answers. Its waker is kept, and is woken long after the run has ended.
     Kept,
 }
 
-/// No batch comes to its end by itself.
+/// The batches. None of them completes.
 static BATCHES: [[Kind; 3]; 2] = [
     [Kind::Quick, Kind::Slow, Kind::Hanging],
     [Kind::Failing, Kind::Slow, Kind::Kept],
@@ -39,14 +39,14 @@ pub(crate) const NUMBER: usize = 6;
 const RESPONSE: usize = 2048;
 const QUICK: Duration = Duration::from_millis(1);
 
-/// The sources of a run, with their numbers. The run is over when nobody can send any more.
+/// The sources of a run, with their numbers. The run has ended when the sender of `over` is dropped.
 pub(crate) fn list(
     over: watch::Receiver<()>,
 ) -> impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send {
     sources(BATCHES.as_flattened(), over)
 }
 
-/// The same as batches.
+/// The same sources in batches.
 pub(crate) fn batches(
     over: watch::Receiver<()>,
 ) -> impl Iterator<Item = impl Iterator<Item = (usize, impl Future<Output = Answer> + Send)> + Send> + Send
@@ -100,7 +100,7 @@ fn response() -> Vec<u8> {
     vec![b'.'; RESPONSE]
 }
 
-/// Keeps a waker in the place of the oldest, which is woken.
+/// Keeps a waker. If there are too many, wakes the oldest one and drops it.
 fn keep(waker: Waker) {
     const MOST: usize = 1024;
     static KEPT: Mutex<VecDeque<Waker>> = Mutex::new(VecDeque::new());

@@ -1,4 +1,4 @@
-//! Runs of the crate's three operations.
+//! Runs of the three operations of the crate.
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Wakers of tasks that are counted as long as anybody holds them.
+//! Wakers of tasks that are counted for as long as a clone of them exists.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -22,7 +22,7 @@ impl Wake for Counted {
     }
 }
 
-/// The future, polled with a waker that is counted. It has to stay in the task that polls it first.
+/// Polls a future with a waker that is counted. The future has to stay in the task that polls it first.
 pub(crate) async fn with_counted_waker<F: Future>(future: F) -> F::Output {
     let mut counted = None;
     let mut future = pin!(future);

@@ -1,4 +1,4 @@
-//! The program as its users meet it, with few runs.
+//! The program from the outside, with few runs.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ fn text(output: Vec<u8>) -> String {
 }
 
 #[test]
-fn all_runs_end_as_they_are_made_to_and_leave_nothing() {
+fn all_runs_end_as_planned_and_leave_nothing_behind() {
     let output = soak(&["--runs", "9000", "--only", "tight"]);
     let report = text(output.stdout);
     assert!(output.status.success(), "{report}{}", text(output.stderr));
@@ -49,7 +49,7 @@ fn the_leaking_way_is_not_flat() {
 }
 
 #[test]
-fn both_ways_make_a_picture() {
+fn picture_has_both_ways() {
     let file = std::env::temp_dir().join(format!("soak-{}.svg", std::process::id()));
     let output = soak(&["--runs", "6000", "--svg", file.to_str().unwrap()]);
     let report = text(output.stdout);

@@ -1,5 +1,5 @@
-//! The promises that a hostile world breaks first: sources that never let go, a thread that stands
-//! still, a hook that panics.
+//! Rules under hostile conditions: sources that are busy for ever, a thread that is blocked, an observer
+//! that panics.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,22 +14,22 @@ use crate::Executor;
 use crate::operations::{OPERATIONS, Source};
 use crate::world::{Census, LONG, SHORT, SLOW};
 
-/// How late something may be seen on a machine that has much else to do.
+/// How late an event may be noticed on a loaded machine.
 const LATE: Duration = Duration::from_millis(400);
 
-/// Sources that never run dry.
+/// Sources that are busy for ever.
 fn busy<X: Executor>(census: &Census, ids: std::ops::Range<u32>) -> Vec<Source> {
     let source = |id| -> Source {
         let busy = async {
             X::never_dry().await;
-            Err("ran dry".to_owned())
+            Err("not busy any more".to_owned())
         };
         (id, Box::pin(census.counted(busy)))
     };
     ids.map(source).collect()
 }
 
-pub(crate) fn busy_sources_keep_no_other_from_answering<X: Executor>(executor: &X) {
+pub(crate) fn sources_answer_beside_busy_ones<X: Executor>(executor: &X) {
     for (name, operation) in OPERATIONS {
         let census = Census::new();
         let mut list = busy::<X>(&census, 0..2);
@@ -46,7 +46,7 @@ pub(crate) fn busy_sources_keep_no_other_from_answering<X: Executor>(executor: &
     }
 }
 
-pub(crate) fn busy_sources_hold_up_no_signal<X: Executor>(executor: &X) {
+pub(crate) fn signals_are_seen_beside_busy_sources<X: Executor>(executor: &X) {
     let census = Census::new();
     for expected in [Reason::TimedOut, Reason::Cancelled] {
         let started = Instant::now();
@@ -61,8 +61,8 @@ pub(crate) fn busy_sources_hold_up_no_signal<X: Executor>(executor: &X) {
     }
 }
 
-/// The thread of the run is busy past the deadline. Meanwhile another thread answers some sources,
-/// and the timers of others fire.
+/// The thread of the run is busy until after the deadline. Meanwhile another thread answers some of the
+/// sources, and the timers of the others fire.
 pub(crate) fn a_stalled_thread_loses_no_answer<X: Executor>(executor: &X) {
     for (name, operation) in OPERATIONS {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..200).map(|_| bounded(1)).unzip();
@@ -119,7 +119,7 @@ pub(crate) fn an_observer_that_panics_loses_nothing<X: Executor>(executor: &X) {
     });
     let list: Vec<_> = (0..).zip(list).collect();
     let run = fetch_and_aggregate(list, SLOW + LATE).observe(|_| {
-        // Without the message of each panic.
+        // This does not print the message of each panic.
         std::panic::resume_unwind(Box::new("observer"));
     });
     let mut run = Box::pin(run);

@@ -1,9 +1,9 @@
-//! One conformance suite for every executor: the promises of futures-aggregate under real timers,
-//! with drivers that are really spawned.
+//! One conformance suite for every executor: the rules of futures-aggregate under real timers, with
+//! drivers that are spawned as tasks.
 //!
-//! An executor passes by implementing [`Executor`] and handing itself to [`conforms`], and
-//! [`conforms_locally`] if it takes futures that are not `Send`. For runs that cross from one
-//! executor to another there are [`OPERATIONS`] and a [`Census`].
+//! The tests of an executor implement [`Executor`] and call [`conforms`], and [`conforms_locally`] if the
+//! executor takes futures that are not `Send`. [`OPERATIONS`] and [`Census`] are for runs that move between
+//! executors.
 
 mod hostile;
 mod operations;
@@ -21,7 +21,7 @@ pub use world::{Census, LONG, SHORT, SLOW};
 
 /// What the suite requires of an executor.
 pub trait Executor {
-    /// Drives a future to its end, and what was spawned meanwhile.
+    /// Drives a future to its end, and runs the spawned tasks meanwhile.
     fn run<F: Future>(&self, future: F) -> F::Output;
 
     /// Starts a task that is detached.
@@ -37,13 +37,13 @@ pub trait Executor {
         (move |item| drop(sender.try_send(item)), receiver)
     }
 
-    /// The executor's own timer, or futures-timer where it has none.
+    /// The timer of the executor, or of futures-timer if it has none.
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send + 'static {
         futures_timer::Delay::new(duration)
     }
 
-    /// Something that always has more to do and never gets there: it reads a channel that never runs
-    /// dry, and pauses only when the executor makes it, or else after a hundred messages.
+    /// A future that is busy for ever: it reads from a channel that is never empty. It yields when the
+    /// executor forces it to, or else after a hundred messages.
     fn never_dry() -> impl Future<Output = ()> + Send + 'static {
         async {
             let (sender, receiver) = async_channel::unbounded();
@@ -58,7 +58,7 @@ pub trait Executor {
     }
 }
 
-/// Wakes its task, and lets it be polled again.
+/// Wakes its task, and returns pending once.
 async fn yield_now() {
     let mut has_yielded = false;
     std::future::poll_fn(|cx| {

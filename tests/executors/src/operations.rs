@@ -1,4 +1,4 @@
-//! The three operations in one shape, for what all of them promise.
+//! The three operations with one signature, for rules that hold for all of them.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use async_channel::bounded;
 use futures::future::BoxFuture;
 use futures_aggregate::{Interrupted, Reason, fetch_and_aggregate, process_batch, stream_results};
 
-/// A source that can go anywhere.
+/// A source that is `Send` and `'static`.
 pub type Source = (u32, BoxFuture<'static, Result<u32, String>>);
 
-/// An operation on its way.
+/// A run of an operation.
 pub type Run = BoxFuture<'static, Summary>;
 
-/// Makes a run of a list of sources and a timeout.
+/// Makes a run from sources and a timeout.
 pub type Operation = fn(Vec<Source>, Duration) -> Run;
 
 /// The three operations, by name.
@@ -23,15 +23,16 @@ pub const OPERATIONS: [(&str, Operation); 3] = [
     ("stream_results", stream),
 ];
 
-/// What a run came to.
+/// The result of a run.
 pub struct Summary {
-    /// What interrupted the run, if anything did.
+    /// The reason, if the run was interrupted.
     pub reason: Option<Reason>,
     /// The ids and values of the sources that have answered, in the order of the ids.
     pub answered: Vec<(u32, u32)>,
     /// The sources that had not answered, in the order in which they were started.
     pub unfinished: Vec<u32>,
-    /// The operation, which has ended and yet exists: no source is gone only because it is.
+    /// The operation, which has ended but is not dropped, so that its drop does not hide a source that it
+    /// still holds.
     pub operation: Pin<Box<dyn Send>>,
 }
 
@@ -48,7 +49,7 @@ fn fetch(list: Vec<Source>, timeout: Duration) -> Run {
     })
 }
 
-/// Two batches, of half the list each.
+/// Two batches, each with half of the sources.
 fn batches(mut list: Vec<Source>, timeout: Duration) -> Run {
     Box::pin(async move {
         let rest = list.split_off(list.len() / 2);
@@ -70,7 +71,7 @@ fn batches(mut list: Vec<Source>, timeout: Duration) -> Run {
     })
 }
 
-/// Into a channel with room for all.
+/// Streams into a channel with room for all outcomes.
 fn stream(list: Vec<Source>, timeout: Duration) -> Run {
     Box::pin(async move {
         let (sender, receiver) = bounded(list.len());

@@ -1,4 +1,4 @@
-//! The promises, each a function of an executor.
+//! The rules that every executor has to keep, each as a function of an executor.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,9 +14,9 @@ use crate::hostile;
 use crate::world::{Census, LONG, SHORT, SLOW};
 use crate::{Executor, LocalExecutor};
 
-/// Checks every promise on an executor.
+/// Checks every rule on an executor.
 pub fn conforms<X: Executor>(executor: &X) {
-    let promises: [(&str, fn(&X)); 18] = [
+    let rules: [(&str, fn(&X)); 18] = [
         ("sources run concurrently", sources_run_concurrently),
         ("batches run concurrently", batches_run_concurrently),
         ("streams run concurrently", streams_run_concurrently),
@@ -30,13 +30,16 @@ pub fn conforms<X: Executor>(executor: &X) {
             futures_are_made_as_their_sources_start,
         ),
         (
-            "a timeout keeps what is known",
-            a_timeout_keeps_what_is_known,
+            "a timeout keeps the results so far",
+            a_timeout_keeps_the_results_so_far,
         ),
-        ("late sources are errors", late_sources_are_errors),
         (
-            "late batches disturb no other",
-            late_batches_disturb_no_other,
+            "sources that time out are errors",
+            sources_that_time_out_are_errors,
+        ),
+        (
+            "batches that time out affect no other",
+            batches_that_time_out_affect_no_other,
         ),
         (
             "a cancel from another task ends the run",
@@ -47,20 +50,20 @@ pub fn conforms<X: Executor>(executor: &X) {
             a_timer_of_the_executor_ends_the_run,
         ),
         (
-            "a receiver that leaves ends the driver",
-            a_receiver_that_leaves_ends_the_driver,
+            "a dropped receiver ends the driver",
+            a_dropped_receiver_ends_the_driver,
         ),
         (
-            "a receiver that stops reading blocks nobody",
-            a_receiver_that_stops_reading_blocks_nobody,
+            "a receiver that stops reading does not block the driver",
+            a_receiver_that_stops_reading_does_not_block_the_driver,
         ),
         (
-            "busy sources keep no other from answering",
-            hostile::busy_sources_keep_no_other_from_answering,
+            "sources answer beside busy ones",
+            hostile::sources_answer_beside_busy_ones,
         ),
         (
-            "busy sources hold up no signal",
-            hostile::busy_sources_hold_up_no_signal,
+            "signals are seen beside busy sources",
+            hostile::signals_are_seen_beside_busy_sources,
         ),
         (
             "a stalled thread loses no answer",
@@ -71,17 +74,17 @@ pub fn conforms<X: Executor>(executor: &X) {
             hostile::an_observer_that_panics_loses_nothing,
         ),
         (
-            "many runs leave nothing behind",
-            many_runs_leave_nothing_behind,
+            "many runs leave no source behind",
+            many_runs_leave_no_source_behind,
         ),
     ];
-    for (promise, check) in promises {
-        println!("{promise}");
+    for (rule, check) in rules {
+        println!("{rule}");
         check(executor);
     }
 }
 
-/// Checks what only holds for executors that take futures that are not `Send`.
+/// Checks the rules for executors that take futures that are not `Send`.
 pub fn conforms_locally<X: LocalExecutor>(executor: &X) {
     let census = Census::new();
     let list: Vec<_> = (0..4)
@@ -109,7 +112,7 @@ pub fn conforms_locally<X: LocalExecutor>(executor: &X) {
     assert_eq!(census.alive(), 0);
 }
 
-/// Four sources take as long as one, and not as long as four.
+/// Checks that the work of four sources takes as long as one of them.
 fn takes_as_long_as_one_source(work: impl FnOnce()) {
     let started = Instant::now();
     work();
@@ -179,7 +182,8 @@ fn sources_need_not_be_send<X: Executor>(executor: &X) {
     assert_eq!((streamed.delivered, receiver.len()), (3, 3));
 }
 
-/// Many at a time, so that an executor with a cooperative budget refuses some of the stream's polls.
+/// Many sources arrive at a time, so that an executor with a cooperative budget refuses some polls of the
+/// stream.
 fn sources_arrive_from_another_task<X: Executor>(executor: &X) {
     const COUNT: u32 = 300;
     let send_each = |census: &Census| {
@@ -267,7 +271,7 @@ fn futures_are_made_as_their_sources_start<X: Executor>(executor: &X) {
     assert_eq!((made.get(), census.alive()), (4 + 2, 0));
 }
 
-fn a_timeout_keeps_what_is_known<X: Executor>(executor: &X) {
+fn a_timeout_keeps_the_results_so_far<X: Executor>(executor: &X) {
     let census = Census::new();
     let (id, quick) = census.slow::<X>(0);
     let list = [
@@ -282,7 +286,7 @@ fn a_timeout_keeps_what_is_known<X: Executor>(executor: &X) {
     assert_eq!(interrupted.partial.unfinished, [1]);
 }
 
-fn late_sources_are_errors<X: Executor>(executor: &X) {
+fn sources_that_time_out_are_errors<X: Executor>(executor: &X) {
     let census = Census::new();
     let list = (0..3).map(|id| census.hanging(id));
     let run = fetch_and_aggregate(list, LONG)
@@ -299,7 +303,7 @@ fn late_sources_are_errors<X: Executor>(executor: &X) {
     assert_eq!(census.alive(), 0);
 }
 
-fn late_batches_disturb_no_other<X: Executor>(executor: &X) {
+fn batches_that_time_out_affect_no_other<X: Executor>(executor: &X) {
     let census = Census::new();
     let (id, quick) = census.slow::<X>(0);
     let batches = [
@@ -339,7 +343,7 @@ fn a_timer_of_the_executor_ends_the_run<X: Executor>(executor: &X) {
     assert_eq!(census.alive(), 0);
 }
 
-fn a_receiver_that_leaves_ends_the_driver<X: Executor>(executor: &X) {
+fn a_dropped_receiver_ends_the_driver<X: Executor>(executor: &X) {
     let census = Census::new();
     let list: Vec<_> = (0..3).map(|id| census.hanging(id)).collect();
     let (sender, receiver) = bounded(1);
@@ -349,7 +353,7 @@ fn a_receiver_that_leaves_ends_the_driver<X: Executor>(executor: &X) {
         let _ = report.send(driver.await).await;
     });
     let summary = executor.run(async {
-        // The driver is given the time to start, and may as well start later.
+        // The driver usually starts in this time. It may also start later.
         X::sleep(SHORT).await;
         drop(receiver);
         census.all_gone().await;
@@ -360,7 +364,7 @@ fn a_receiver_that_leaves_ends_the_driver<X: Executor>(executor: &X) {
     assert_eq!(interrupted.partial.unfinished, [0, 1, 2]);
 }
 
-fn a_receiver_that_stops_reading_blocks_nobody<X: Executor>(executor: &X) {
+fn a_receiver_that_stops_reading_does_not_block_the_driver<X: Executor>(executor: &X) {
     let census = Census::new();
     let list: Vec<_> = (0..3).map(|id| census.slow::<X>(id)).collect();
     let (sender, receiver) = bounded(1);
@@ -381,7 +385,7 @@ fn a_receiver_that_stops_reading_blocks_nobody<X: Executor>(executor: &X) {
     assert!(receiver.try_recv().is_ok() && receiver.is_closed());
 }
 
-fn many_runs_leave_nothing_behind<X: Executor>(executor: &X) {
+fn many_runs_leave_no_source_behind<X: Executor>(executor: &X) {
     let census = Census::new();
     executor.run(async {
         for round in 0..60 {
@@ -401,7 +405,7 @@ fn many_runs_leave_nothing_behind<X: Executor>(executor: &X) {
                     assert_eq!(run.await.unwrap_err().reason, Reason::Cancelled);
                 }
                 _ => {
-                    // The run loses against a timer, and is dropped.
+                    // A timer completes before the run, so the run is dropped.
                     let run = Box::pin(fetch_and_aggregate(list, LONG));
                     drop(select(run, Box::pin(X::sleep(timeout))).await);
                 }

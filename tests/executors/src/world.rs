@@ -1,4 +1,4 @@
-//! Sources that take real time, and a count of those that are alive.
+//! Sources that take real time, and a count of the sources that are alive.
 
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::Executor;
 /// How long a slow source takes.
 pub const SLOW: Duration = Duration::from_millis(100);
 
-/// A timeout that a slow source is sure to miss.
+/// A timeout that is too short for a slow source.
 pub const SHORT: Duration = Duration::from_millis(30);
 
-/// A timeout that nothing here comes near to.
+/// A timeout that never passes in these tests.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// Counts the sources that are alive, and tells when the last one is gone.
+/// Counts the sources that are alive, and can wait until there are none.
 pub struct Census {
     member: Option<Arc<Member>>,
     all_gone: Receiver<()>,
 }
 
-/// Held by every source.
+/// Every source holds one.
 struct Member(#[allow(dead_code, reason = "closes when it is dropped")] Sender<()>);
 
 impl Default for Census {
@@ -53,7 +53,7 @@ impl Census {
         }
     }
 
-    /// A source that answers after a while.
+    /// A source that answers after [`SLOW`].
     pub(crate) fn slow<X: Executor>(
         &self,
         id: u32,
@@ -87,7 +87,7 @@ impl Census {
     /// Waits until no source is alive.
     pub async fn all_gone(mut self) {
         self.member = None;
-        // Nothing is ever sent: it ends when the last member is gone.
+        // Nothing is ever sent. The channel closes when the last member is dropped.
         let _ = self.all_gone.recv().await;
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use actix_rt::{Arbiter, System, SystemRunner};
 use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally};
 
-/// The system's thread and that of an arbiter, which takes what is spawned from elsewhere.
+/// The thread of the system, and the thread of an arbiter, which runs the spawned tasks.
 struct Actix {
     system: SystemRunner,
     arbiter: Arbiter,

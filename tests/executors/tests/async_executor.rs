@@ -5,7 +5,7 @@ use async_executor::Executor as Tasks;
 use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally};
 use futures::executor::block_on;
 
-/// Threads that run the tasks of one executor, while the test's own thread runs none.
+/// Two threads run the tasks of one executor. The thread of the test runs none.
 struct Threads<'a>(&'a Tasks<'static>);
 
 impl Executor for Threads<'_> {
@@ -18,7 +18,7 @@ impl Executor for Threads<'_> {
     }
 }
 
-/// One thread's own executor.
+/// An executor of one thread.
 struct Local(async_executor::LocalExecutor<'static>);
 
 impl Executor for Local {

@@ -11,7 +11,7 @@ thread_local! {
     static MAIN_LOOP: OnceCell<LoopHandle<'static, ()>> = const { OnceCell::new() };
 }
 
-/// A main loop as graphical programs have it: tasks and timers are events among others.
+/// An event loop as graphical programs have it. Tasks and timers are event sources.
 struct MainLoop {
     events: RefCell<EventLoop<'static, ()>>,
     tasks: Scheduler<()>,
@@ -35,7 +35,7 @@ impl Executor for MainLoop {
     fn run<F: Future>(&self, future: F) -> F::Output {
         let mut events = self.events.borrow_mut();
         let output = events.block_on(future, &mut (), |()| {}).unwrap();
-        output.expect("nobody stops the loop")
+        output.expect("the loop was stopped")
     }
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F) {

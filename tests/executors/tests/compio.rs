@@ -5,7 +5,7 @@ use compio_driver::{DriverType, ProactorBuilder};
 use compio_runtime::Runtime;
 use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally};
 
-/// One thread's runtime.
+/// A runtime of one thread.
 struct Compio(Runtime);
 
 impl Executor for Compio {
@@ -18,7 +18,7 @@ impl Executor for Compio {
     }
 
     async fn sleep(duration: Duration) {
-        // A timer is not `Send`, and stays in a task of its own.
+        // A timer of compio is not `Send`, so it lives in a task of its own.
         let (fire, fired) = async_channel::bounded::<()>(1);
         let timer = compio_runtime::spawn(async move {
             compio_runtime::time::sleep(duration).await;
@@ -36,7 +36,7 @@ impl LocalExecutor for Compio {
 }
 
 #[test]
-fn io_uring_where_it_is_to_be_had() {
+fn io_uring_where_it_is_available() {
     let compio = Compio(Runtime::new().unwrap());
     conforms(&compio);
     conforms_locally(&compio);

@@ -1,4 +1,4 @@
-//! The sources, the run and the receiver each have an executor of their own.
+//! Runs across executors: the sources, the run and the receiver are on different executors.
 
 mod homes;
 
@@ -33,7 +33,7 @@ fn answers_come_from_everywhere() {
 }
 
 #[test]
-fn a_thread_receives_what_comes_from_everywhere() {
+fn a_thread_receives_outcomes_from_everywhere() {
     everywhere(|home| {
         let (list, remains) = elsewhere(SHORT);
         let (sender, receiver) = bounded(1);
@@ -51,7 +51,7 @@ fn a_thread_receives_what_comes_from_everywhere() {
 }
 
 #[test]
-fn a_deadline_ends_what_waits_elsewhere() {
+fn a_deadline_ends_sources_that_wait_elsewhere() {
     each_operation_everywhere(|operation, home| {
         let (mut list, remains) = elsewhere(LONG);
         list.push(prompt());
@@ -64,7 +64,7 @@ fn a_deadline_ends_what_waits_elsewhere() {
 }
 
 #[test]
-fn a_thread_that_leaves_ends_a_driver_elsewhere() {
+fn a_thread_that_drops_the_receiver_ends_a_driver_elsewhere() {
     everywhere(|home| {
         let (mut list, remains) = elsewhere(LONG);
         list.push(prompt());

@@ -1,4 +1,4 @@
-//! A run that is pending is taken from one executor to another.
+//! Runs that move, while they are pending, from one executor to another.
 
 mod homes;
 
@@ -23,13 +23,13 @@ fn behind_a_gate(id: u32) -> (Sender<()>, Source) {
 }
 
 #[test]
-fn a_run_is_woken_where_it_is() {
+fn a_wake_reaches_the_new_executor() {
     each_operation_everywhere(|operation, to| {
         everywhere(|from| {
             let (before, early) = behind_a_gate(0);
             let (after, late) = behind_a_gate(1);
             let run = poll_once(from, operation(vec![early, late], LONG));
-            // It wakes a task that is over, whose executor may be gone.
+            // This wakes a task that has ended, and whose executor may have been dropped.
             drop(before);
             let moved = start(to, run);
             moved.pending();
@@ -42,7 +42,7 @@ fn a_run_is_woken_where_it_is() {
 }
 
 #[test]
-fn a_deadline_goes_with_the_run() {
+fn a_deadline_moves_with_the_run() {
     each_operation_everywhere(|operation, to| {
         let (list, remains) = elsewhere(LONG);
         let run = poll_once(on_tokio, operation(list, SLOW));
@@ -54,7 +54,7 @@ fn a_deadline_goes_with_the_run() {
 }
 
 #[test]
-fn a_thread_that_makes_room_wakes_a_driver_where_it_is() {
+fn a_receiver_that_makes_room_wakes_the_new_executor() {
     everywhere(|to| {
         let (sender, receiver) = bounded(1);
         let list = [0, 1].map(|id| (id, ready(Ok::<_, ()>(id))));
@@ -69,7 +69,7 @@ fn a_thread_that_makes_room_wakes_a_driver_where_it_is() {
 }
 
 #[test]
-fn a_thread_that_leaves_ends_a_driver_where_it_is() {
+fn a_receiver_that_is_dropped_ends_the_driver_on_the_new_executor() {
     everywhere(|to| {
         let (list, remains) = elsewhere(LONG);
         let (sender, receiver) = bounded(1);
@@ -85,7 +85,7 @@ fn a_thread_that_leaves_ends_a_driver_where_it_is() {
 }
 
 #[test]
-fn a_run_is_dropped_where_it_is() {
+fn a_run_can_be_dropped_on_the_new_executor() {
     each_operation_everywhere(|operation, to| {
         let (list, remains) = elsewhere(LONG);
         let run = poll_once(on_tokio, operation(list, LONG));

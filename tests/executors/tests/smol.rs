@@ -20,7 +20,7 @@ impl Executor for Smol {
     }
 }
 
-/// One thread's own executor.
+/// An executor of one thread.
 struct Local(smol::LocalExecutor<'static>);
 
 impl Executor for Local {

@@ -34,7 +34,7 @@ impl Executor for Tokio {
         tokio::time::sleep(duration).await;
     }
 
-    /// Pauses when tokio's budget for the task is used up.
+    /// It yields when the cooperative budget of the task is used up.
     async fn never_dry() {
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
         while sender.send(()).is_ok() {
@@ -104,10 +104,10 @@ fn local_set() {
     conforms_locally(&local);
 }
 
-/// Tokio refuses what a task awaits once it has done so much in one poll (futures-rs #2526, tokio
-/// #2390). One poll of a run polls no more sources than that, each of which has two things to do here.
+/// Tokio lets a task do 128 operations in one poll, and refuses the others (futures-rs #2526, tokio #2390).
+/// One poll of a run polls at most 128 sources, and each source does two operations here.
 #[test]
-fn cooperative_budget_that_runs_out_inside_sources_multiplies_no_polls() {
+fn sources_that_use_up_the_cooperative_budget_are_not_polled_much_more_often() {
     const COUNT: usize = 10_000;
     let polls = Cell::new(0);
     let list = (0..COUNT).map(|id| {

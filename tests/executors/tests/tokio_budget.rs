@@ -1,5 +1,5 @@
-//! Tokio grants a task 128 operations for each poll, and refuses the rest until later. One source
-//! that never runs dry uses all of them up.
+//! The cooperative budget of tokio: in each poll, a task may do 128 operations, and tokio refuses the others.
+//! One source that is always busy can use up all of them.
 
 mod runtimes;
 
@@ -9,11 +9,11 @@ use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_resul
 use runtimes::{NEVER, Source, flavours, in_block_on_and_spawned, ms, never_dry, restless, sleeps};
 use tokio::sync::oneshot;
 
-/// How late an answer may be that a source can give.
+/// The most milliseconds that an answer may be late.
 const NEAR: u32 = 150;
 
 #[test]
-fn signals_are_seen_beside_sources_that_never_run_dry() {
+fn signals_are_seen_beside_busy_sources() {
     for (flavour, runtime) in flavours() {
         for busy in [1, 20] {
             let sources = move || (0..busy).map(|id| (id, never_dry())).collect::<Vec<_>>();
@@ -43,13 +43,13 @@ fn signals_are_seen_beside_sources_that_never_run_dry() {
     }
 }
 
-/// A mix of sources: busy ones, restless ones, and others that answer with how late they are.
+/// A mix of sources: busy ones, ones that wake themselves, and others whose values are their lateness.
 #[derive(Debug, Clone, Copy)]
 struct Mix {
     busy: usize,
     restless: usize,
     others: usize,
-    /// The place of the first busy one.
+    /// The position of the first busy source.
     at: usize,
 }
 
@@ -111,7 +111,7 @@ const MIXES: [Mix; 9] = [
 ];
 
 impl Mix {
-    /// Sources of which every third other one is answered by a task, and the rest sleep.
+    /// The sources. Of those that answer, every third waits for a task, and the others sleep.
     fn sources(self) -> Vec<Source> {
         let mut sources = Vec::new();
         for other in 0..self.others {
@@ -137,7 +137,7 @@ impl Mix {
     }
 }
 
-/// Answers when another task says so after a while, with how late that is seen.
+/// A source that another task answers after this time. Its value is the delay until it is polled.
 fn answered(after: Duration) -> futures::future::BoxFuture<'static, runtimes::Answer> {
     Box::pin(async move {
         let (sender, receiver) = oneshot::channel();
@@ -151,7 +151,7 @@ fn answered(after: Duration) -> futures::future::BoxFuture<'static, runtimes::An
 }
 
 #[test]
-fn every_source_that_can_answer_does_so_near_its_time() {
+fn every_source_that_can_answer_answers_near_its_time() {
     for (flavour, runtime) in flavours() {
         for mix in MIXES {
             let fetch = move || async move {
@@ -164,7 +164,7 @@ fn every_source_that_can_answer_does_so_near_its_time() {
 }
 
 #[test]
-fn every_source_of_every_operation_answers_beside_one_that_never_runs_dry() {
+fn sources_of_batches_and_streams_answer_near_their_time() {
     for (flavour, runtime) in flavours() {
         for mix in MIXES {
             let batches = move || async move {
@@ -193,7 +193,7 @@ fn every_source_of_every_operation_answers_beside_one_that_never_runs_dry() {
 }
 
 #[test]
-fn sources_behind_a_limit_answer_beside_one_that_never_runs_dry() {
+fn sources_behind_a_limit_answer_beside_a_busy_one() {
     for (flavour, runtime) in flavours() {
         let run = || async {
             let mut sources: Vec<Source> = vec![(0, never_dry())];
@@ -214,7 +214,7 @@ fn sources_behind_a_limit_answer_beside_one_that_never_runs_dry() {
 }
 
 #[test]
-fn timeouts_of_sources_stop_only_those_that_never_run_dry() {
+fn timeouts_of_sources_stop_only_the_busy_ones() {
     for (flavour, runtime) in flavours() {
         let run = || async {
             let sources = vec![

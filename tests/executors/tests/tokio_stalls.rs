@@ -1,5 +1,5 @@
-//! A thread that is busy past a deadline, or a process that is stopped: answers that arrived before
-//! the deadline count.
+//! Stalls: a thread is busy until after a deadline, or the process is stopped. Answers that arrived before
+//! the deadline are results.
 
 mod runtimes;
 
@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-/// Only one test at a time keeps the processor busy, so that it stalls nothing but its own threads.
+/// The test that keeps the processor busy holds this lock, so that it stalls only its own threads.
 static PROCESSOR: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -30,11 +30,11 @@ fn alone() -> MutexGuard<'static, ()> {
 
 const LIMITS: [Limit; 4] = [Limit::Run, Limit::Batch, Limit::Source, Limit::Timer];
 
-/// When the last answer was sent.
+/// The time at which the last answer was sent.
 type Sent = Arc<Mutex<Option<Instant>>>;
 
-/// Runs a list of sources that are all answered, by another thread, before the deadline passes, while
-/// the threads of the runtime are busy. If that thread was too slow, it is done again.
+/// Runs sources while the threads of the runtime are busy. Another thread answers all of them before the
+/// deadline. If that thread was too slow, this tries again.
 fn answered_in_time(
     runtime: &Runtime,
     threads: usize,
@@ -54,10 +54,10 @@ fn answered_in_time(
             return account;
         }
     }
-    panic!("the machine is too slow to answer in time");
+    panic!("the answers were sent too late in every attempt");
 }
 
-/// Runs something while its thread, and every other worker, is busy from 20 to 220 ms.
+/// Runs a future. Its thread and all other workers are busy from 20 to 220 ms.
 fn while_threads_are_busy<F>(runtime: &Runtime, threads: usize, run: impl Fn() -> F) -> F::Output
 where
     F: Future + Send + 'static,
@@ -74,17 +74,17 @@ where
     })
 }
 
-/// Does something until it returns a value. The runtime may give both of the tasks that keep its
-/// workers busy to one of them.
+/// Repeats an attempt until all workers were busy in it. They may not be, because the runtime may run both
+/// busy tasks on one worker.
 fn again_until_all_are_busy<T>(attempt: impl Fn() -> Option<T>) -> T {
     let mut attempts = std::iter::repeat_with(attempt).take(50);
     attempts
         .find_map(|output| output)
-        .expect("a worker is never busy")
+        .expect("in every attempt, a worker was not busy")
 }
 
-/// Keeps all workers busy for 200 ms. Waits until they are free again, and returns whether all were
-/// busy at the same time.
+/// Keeps all workers busy for 200 ms. Waits for the end of that, and returns whether all were busy at the
+/// same time.
 fn keep_busy(threads: usize, after: Duration) -> impl Future<Output = bool> {
     let arrived = Arc::new(AtomicUsize::new(0));
     let busy = (0..threads).map(|_| {
@@ -105,7 +105,7 @@ fn keep_busy(threads: usize, after: Duration) -> impl Future<Output = bool> {
     async { busy.await.into_iter().all(Result::unwrap) }
 }
 
-/// Sources that another thread answers after a while.
+/// Sources that another thread answers after 60 ms.
 fn answered_by_a_thread(count: u32, sent: Sent) -> Vec<Source> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| oneshot::channel()).unzip();
     thread::spawn(move || {
@@ -122,7 +122,7 @@ fn answered_by_a_thread(count: u32, sent: Sent) -> Vec<Source> {
     (0..).zip(receivers).map(source).collect()
 }
 
-/// Sources that have a hundred messages each to read, which another thread sends after a while.
+/// Sources that each read a hundred messages. Another thread sends them after 60 ms.
 fn readers(count: u32, sent: Sent) -> Vec<Source> {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -182,7 +182,7 @@ fn sources_with_many_messages_to_read_are_results() {
     }
 }
 
-/// A server that answers each request after 20 ms, from threads of its own.
+/// Starts a server that answers each request after 20 ms. It has threads of its own.
 fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -203,7 +203,7 @@ fn server() -> SocketAddr {
     address
 }
 
-/// Sources that each send a request over a connection that is there.
+/// Sources that each send a request over an open connection.
 async fn requests(count: u32, address: SocketAddr) -> Vec<Source> {
     let streams = join_all((0..count).map(|_| TcpStream::connect(address))).await;
     let request = |(id, stream): (u32, std::io::Result<TcpStream>)| -> Source {
@@ -223,7 +223,7 @@ async fn requests(count: u32, address: SocketAddr) -> Vec<Source> {
 }
 
 /// Sends requests, and keeps all threads busy from 10 to 210 ms.
-fn while_reactor_stands_still<R: Send + 'static>(
+fn while_reactor_is_stalled<R: Send + 'static>(
     runtime: &Runtime,
     threads: usize,
     count: u32,
@@ -242,12 +242,12 @@ fn while_reactor_stands_still<R: Send + 'static>(
 }
 
 #[test]
-fn answers_in_the_sockets_of_a_runtime_that_stood_still_are_results() {
+fn answers_in_the_sockets_of_a_stalled_runtime_are_results() {
     let _alone = alone();
     for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
         for limit in LIMITS {
             for (operation, run) in runs(limit) {
-                let account = while_reactor_stands_still(&runtime, threads, 10, |sources| {
+                let account = while_reactor_is_stalled(&runtime, threads, 10, |sources| {
                     run(sources, limit, ms(100))
                 });
                 let came = account.results.len();
@@ -261,7 +261,7 @@ fn answers_in_the_sockets_of_a_runtime_that_stood_still_are_results() {
 }
 
 #[test]
-fn run_that_is_polled_late_ends_soon_if_no_answer_comes() {
+fn run_that_is_polled_late_ends_soon_without_answers() {
     let _alone = alone();
     for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
         for limit in [Limit::Run, Limit::Source] {
@@ -281,7 +281,7 @@ fn run_that_is_polled_late_ends_soon_if_no_answer_comes() {
     }
 }
 
-/// What the stopped process does: it says that its requests are out, and how many were answered.
+/// The process that is stopped. It prints when its requests are sent, and then how many were answered.
 #[test]
 #[ignore = "run by the test that stops it"]
 fn process_to_be_stopped() {
@@ -299,7 +299,7 @@ fn process_to_be_stopped() {
 }
 
 #[test]
-fn answers_in_the_sockets_of_a_process_that_was_stopped_are_results() {
+fn answers_in_the_sockets_of_a_stopped_process_are_results() {
     let _alone = alone();
     let address = server();
     for limit in ["run", "source"] {
@@ -356,7 +356,7 @@ fn deadline_that_is_on_time_is_punctual() {
     }
 }
 
-/// Each waits for its own alarm, and is late because the others are polled before it.
+/// Each run has its own alarm. Most runs are polled late, because the others are polled first.
 #[test]
 fn many_runs_that_are_late_at_once_all_end() {
     let _alone = alone();
@@ -373,7 +373,7 @@ fn many_runs_that_are_late_at_once_all_end() {
                 .collect();
             let all = async { tokio::time::timeout(ms(20_000), join_all(runs)).await };
             let ended = runtime.block_on(all);
-            let ended = ended.expect("a run waits for ever");
+            let ended = ended.expect("a run is still pending");
             assert!(ended.into_iter().all(Result::unwrap), "{flavour}, {count}");
             assert!(
                 started.elapsed() < ms(5000),

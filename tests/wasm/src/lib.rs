@@ -1,4 +1,4 @@
-//! What the tests of this package share: sources, and what Node knows of timers.
+//! Helpers for the tests of this package: sources, and the timers that Node has.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
 
@@ -11,23 +11,23 @@ use gloo_timers::future::TimeoutFuture;
 use js_sys::{Function, Reflect, global};
 use wasm_bindgen::prelude::*;
 
-/// A deadline that passes while the test waits for it.
+/// A deadline that a test waits for.
 pub const SOON: Duration = Duration::from_millis(20);
 
-/// A deadline that no test waits for.
+/// A deadline that never passes in these tests.
 pub const LATE: Duration = Duration::from_secs(3600);
 
-/// What a source resolves to.
+/// The output of a source.
 pub type Answer = Result<u32, &'static str>;
 
 #[wasm_bindgen]
 extern "C" {
-    /// What keeps Node from ending, each by the name of its kind.
+    /// The names of the resources that keep Node from exiting.
     #[wasm_bindgen(js_namespace = process, js_name = getActiveResourcesInfo)]
     fn active_resources() -> Vec<String>;
 }
 
-/// How many timers are set, whoever has set them.
+/// How many timers are set in this process.
 pub fn timers() -> usize {
     active_resources()
         .iter()
@@ -35,7 +35,7 @@ pub fn timers() -> usize {
         .count()
 }
 
-/// A source that answers after so many milliseconds, by a timer of its own.
+/// A source that answers after this many milliseconds. It has a timer of its own.
 pub async fn after(millis: u32, answer: Answer) -> Answer {
     TimeoutFuture::new(millis).await;
     answer
@@ -46,7 +46,7 @@ pub async fn never() -> Answer {
     pending().await
 }
 
-/// Runs `run`, and returns for how many milliseconds each timer was set meanwhile.
+/// Runs `run`, and returns the milliseconds of each timer that was set meanwhile.
 pub async fn timers_set(run: impl Future<Output = ()>) -> Vec<f64> {
     let name = JsValue::from("setTimeout");
     let original: Function = Reflect::get(&global(), &name).unwrap().unchecked_into();

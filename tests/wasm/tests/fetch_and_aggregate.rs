@@ -1,4 +1,4 @@
-//! Lists of sources, under a deadline and without.
+//! `fetch_and_aggregate` on wasm32-unknown-unknown, with a deadline and without.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
 
@@ -14,7 +14,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use wasm_tests::{LATE, SOON, after, never};
 
 #[wasm_bindgen_test]
-async fn every_answer_is_there_as_they_came() {
+async fn results_are_in_completion_order() {
     let sources = [
         ("slow", after(40, Ok(1)).left_future()),
         ("bad", after(20, Err("refused")).left_future()),
@@ -39,7 +39,7 @@ async fn promises_are_sources() {
 }
 
 #[wasm_bindgen_test]
-async fn a_deadline_keeps_what_is_known() {
+async fn a_deadline_keeps_the_results_so_far() {
     let sources = [
         ("quick", async { Ok(1) }.left_future()),
         ("silent", never().right_future()),
@@ -51,7 +51,7 @@ async fn a_deadline_keeps_what_is_known() {
 }
 
 #[wasm_bindgen_test]
-async fn late_sources_are_errors() {
+async fn sources_that_time_out_are_errors() {
     let sources = (0..10).map(|id| (id, never()));
     let aggregate = fetch_and_aggregate(sources, Duration::MAX)
         .concurrency(5)
@@ -83,7 +83,7 @@ async fn another_task_cancels() {
 }
 
 #[wasm_bindgen_test]
-async fn a_timer_of_the_callers_own_ends_the_run() {
+async fn a_timer_of_the_caller_ends_the_run() {
     let interrupted = fetch_and_aggregate([("silent", never())], Duration::MAX)
         .expire_on(after(20, Ok(0)))
         .await
@@ -92,7 +92,7 @@ async fn a_timer_of_the_callers_own_ends_the_run() {
 }
 
 #[wasm_bindgen_test]
-async fn without_time_each_source_has_one_chance() {
+async fn zero_timeout_gives_each_source_one_poll() {
     let sources = || {
         [
             (1, async { Ok(1) }.left_future()),

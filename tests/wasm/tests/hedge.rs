@@ -1,4 +1,4 @@
-//! Sources that ask again.
+//! `hedge` on wasm32-unknown-unknown.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
 
@@ -10,7 +10,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use wasm_tests::{LATE, SOON, after, never};
 
 #[wasm_bindgen_test]
-async fn the_next_attempt_answers_for_one_that_does_not() {
+async fn the_next_attempt_starts_after_the_delay() {
     let attempt = |attempt: usize| match attempt {
         2 => after(1, Ok(7)).left_future(),
         _ => never().right_future(),
@@ -21,7 +21,7 @@ async fn the_next_attempt_answers_for_one_that_does_not() {
 }
 
 #[wasm_bindgen_test]
-async fn failures_need_no_timer() {
+async fn the_next_attempt_after_a_failure_needs_no_timer() {
     let attempt = |attempt| async move { Err::<(), _>(attempt) };
     let failed = hedge(Duration::MAX, 2, attempt).await.unwrap_err();
     assert_eq!((failed.others, failed.last), (vec![0], 1));

@@ -1,4 +1,4 @@
-//! Batches, each under a deadline of its own.
+//! `process_batch` on wasm32-unknown-unknown.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
 
@@ -10,7 +10,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use wasm_tests::{SOON, after, never};
 
 #[wasm_bindgen_test]
-async fn late_batches_disturb_no_other() {
+async fn batches_that_time_out_affect_no_other() {
     let batches = [
         vec![
             (0, never().left_future()),
@@ -32,7 +32,7 @@ async fn late_batches_disturb_no_other() {
 }
 
 #[wasm_bindgen_test]
-async fn a_deadline_of_the_whole_keeps_what_is_known() {
+async fn a_deadline_of_the_run_keeps_the_results_so_far() {
     let batches = [vec![(0, never())], vec![(1, never())]];
     let interrupted = process_batch(batches)
         .batch_timeout(Duration::MAX)

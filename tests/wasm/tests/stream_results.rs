@@ -1,4 +1,4 @@
-//! Outcomes through a channel, from a driver that is spawned and forgotten.
+//! `stream_results` on wasm32-unknown-unknown, with a driver that is spawned and detached.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
 
@@ -10,7 +10,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use wasm_tests::{SOON, after, never};
 
 #[wasm_bindgen_test]
-async fn every_outcome_comes_through_a_narrow_channel() {
+async fn every_outcome_goes_through_a_channel_of_capacity_one() {
     let (sender, receiver) = bounded(1);
     let driver = stream_results((0..100).map(|id| (id, after(id % 3, Ok(id)))), sender);
     spawn_local(async move { assert_eq!(driver.await.unwrap().delivered, 100) });
@@ -24,7 +24,7 @@ async fn every_outcome_comes_through_a_narrow_channel() {
 }
 
 #[wasm_bindgen_test]
-async fn a_receiver_that_leaves_ends_the_driver() {
+async fn a_dropped_receiver_ends_the_driver() {
     let (sender, receiver) = bounded(1);
     let (held, dropped) = oneshot::channel::<()>();
     let source = async move {

@@ -1,5 +1,4 @@
-//! What the operations ask of Node's timers. Node goes on for as long as one is set, so none may
-//! stay that nobody needs.
+//! Timers in Node. Node does not exit while a timer is set, so a run that has ended must leave none.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
 
@@ -14,7 +13,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use wasm_tests::{LATE, SOON, after, never, timers, timers_set};
 
 #[wasm_bindgen_test]
-async fn many_deadlines_pass_in_their_order() {
+async fn many_deadlines_pass_in_order() {
     let before = timers();
     let (sender, receiver) = unbounded();
     for id in 0..500 {
@@ -69,7 +68,7 @@ async fn runs_that_have_ended_leave_no_timer() {
 }
 
 #[wasm_bindgen_test]
-async fn no_timer_is_set_for_longer_than_node_can() {
+async fn no_timer_is_longer_than_node_allows() {
     // Node fires such a timer at once.
     let longest = f64::from(i32::MAX);
     for days in [30, 50, 1000, u32::MAX] {

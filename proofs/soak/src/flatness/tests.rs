@@ -4,7 +4,7 @@ use super::*;
 
 const MB: usize = 1_000_000;
 
-/// What is found in a soak of a hundred checkpoints that is flat but for a change.
+/// The findings for a hundred flat checkpoints to which `change` is applied.
 fn found_after(change: impl Fn(usize, &mut Census)) -> Vec<String> {
     let checkpoint = |number: usize| {
         let mut census = Census {
@@ -27,7 +27,7 @@ fn found_after(change: impl Fn(usize, &mut Census)) -> Vec<String> {
 }
 
 #[test]
-fn warming_up_and_noise_and_a_single_peak_are_flat() {
+fn warm_up_and_noise_and_a_single_peak_are_flat() {
     let found = found_after(|number, census| {
         if number < 15 {
             census.threads = Some(3);
@@ -42,7 +42,7 @@ fn warming_up_and_noise_and_a_single_peak_are_flat() {
 }
 
 #[test]
-fn one_that_is_left_once_is_found() {
+fn what_is_left_at_one_checkpoint_is_found() {
     let found = found_after(|number, census| {
         census.sources = usize::from(number == 3);
         census.wakers = 2 * usize::from(number == 98);
@@ -72,7 +72,7 @@ fn slow_climbs_are_found() {
 }
 
 #[test]
-fn a_thread_that_comes_late_is_found() {
+fn a_thread_that_starts_late_is_found() {
     let found = found_after(|number, census| {
         census.threads = Some(4 + usize::from(number >= 60));
     });
@@ -80,7 +80,7 @@ fn a_thread_that_comes_late_is_found() {
 }
 
 #[test]
-fn what_the_system_does_not_tell_is_no_finding() {
+fn figures_that_the_system_does_not_report_are_no_findings() {
     let found = found_after(|_, census| {
         census.threads = None;
         census.resident_bytes = None;

@@ -1,4 +1,5 @@
-//! Where a run can live, and what sources elsewhere it can wait for.
+//! Executors that a run can be spawned on, called homes here, and sources that wait for tasks and timers of
+//! all of them.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
@@ -19,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 pub static TOKIO: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().enable_time().build().unwrap());
 
-/// Starts a task that nobody waits for.
+/// Starts a task that is detached.
 pub type Home = fn(BoxFuture<'static, ()>);
 
 pub const HOMES: [(&str, Home); 6] = [
@@ -43,7 +44,7 @@ fn on_async_std(task: BoxFuture<'static, ()>) {
     async_std::task::spawn(task);
 }
 
-/// A loop for this task alone.
+/// Runs an event loop for this task alone.
 fn on_a_main_loop(task: BoxFuture<'static, ()>) {
     thread::spawn(|| {
         let mut main_loop = EventLoop::<()>::try_new().unwrap();
@@ -51,7 +52,7 @@ fn on_a_main_loop(task: BoxFuture<'static, ()>) {
     });
 }
 
-/// A runtime for this task alone.
+/// Runs a runtime for this task alone.
 fn on_compio(task: BoxFuture<'static, ()>) {
     thread::spawn(|| compio_runtime::Runtime::new().unwrap().block_on(task));
 }
@@ -60,7 +61,7 @@ fn on_a_thread(task: BoxFuture<'static, ()>) {
     thread::spawn(|| pollster::block_on(task));
 }
 
-/// Does something in every home.
+/// Runs a check on every executor.
 pub fn everywhere(check: impl Fn(Home)) {
     for (name, home) in HOMES {
         println!("{name}");
@@ -68,7 +69,7 @@ pub fn everywhere(check: impl Fn(Home)) {
     }
 }
 
-/// Does something with every operation in every home.
+/// Runs a check with every operation on every executor.
 pub fn each_operation_everywhere(check: impl Fn(Operation, Home)) {
     for (name, operation) in OPERATIONS {
         println!("{name}");
@@ -76,13 +77,13 @@ pub fn each_operation_everywhere(check: impl Fn(Operation, Home)) {
     }
 }
 
-/// A task that has been started, as seen from another thread.
+/// A task that was started, for the thread that started it.
 pub struct Started<T> {
     pending: Receiver<()>,
     output: Receiver<T>,
 }
 
-/// Starts a task.
+/// Starts a task on an executor.
 pub fn start<F>(home: Home, task: F) -> Started<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
@@ -107,17 +108,17 @@ impl<T> Started<T> {
     /// Blocks this thread until the task has been polled and is pending.
     pub fn pending(&self) {
         let pending = self.pending.recv_timeout(LONG);
-        pending.expect("the task is polled, and has to wait");
+        pending.expect("the task was not polled, or did not return pending");
     }
 
     /// Blocks this thread until the task has ended.
     pub fn output(self) -> T {
         let output = self.output.recv_timeout(LONG);
-        output.expect("the task is woken, and ends")
+        output.expect("the task has not ended")
     }
 }
 
-/// Polls a future once in a task, and has it back while it is pending.
+/// Polls a future once in a task of an executor, and returns it while it is pending.
 pub fn poll_once<F>(home: Home, future: F) -> F
 where
     F: Future + Send + Unpin + 'static,
@@ -134,7 +135,7 @@ where
 /// The ids of the sources that wait elsewhere.
 pub const ELSEWHERE: [u32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
-/// Sources that wait for so much time, by timers and tasks of every home, and what remains of them.
+/// Sources that wait for this time, by timers and by tasks of every executor, and what remains of them.
 pub fn elsewhere(time: Duration) -> (Vec<Source>, Remains) {
     let (sources, tasks) = (Census::new(), Census::new());
     let mut waits = vec![
@@ -156,14 +157,14 @@ pub fn elsewhere(time: Duration) -> (Vec<Source>, Remains) {
     (list.collect(), Remains { sources, tasks })
 }
 
-/// What remains of sources and of the tasks that they wait for.
+/// Counts what remains of the sources, and of the tasks that they wait for.
 pub struct Remains {
     sources: Census,
     tasks: Census,
 }
 
 impl Remains {
-    /// Checks that no source is alive, and waits for the tasks to notice it.
+    /// Checks that no source is alive, and waits for the tasks to end.
     pub fn are_gone(self) {
         assert_eq!(self.sources.alive(), 0);
         start(on_a_thread, self.tasks.all_gone()).output();
@@ -180,7 +181,7 @@ fn tokio_timer(time: Duration) -> BoxFuture<'static, ()> {
     Box::pin(tokio::time::sleep(time))
 }
 
-/// Waits for a task that ends as soon as nobody does.
+/// Waits for a task. The task ends early if the future that waits for it is dropped.
 fn answer_of_a_task(home: Home, tasks: &Census, time: Duration) -> BoxFuture<'static, ()> {
     let (reply, answer) = bounded(1);
     let task = tasks.counted(async move {

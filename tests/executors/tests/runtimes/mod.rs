@@ -1,4 +1,4 @@
-//! Both flavours of tokio, and sources that use up what it grants to a task.
+//! Both flavours of tokio, and sources that use up the cooperative budget of a task.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
@@ -41,7 +41,7 @@ pub fn workers(count: usize) -> Runtime {
     builder.worker_threads(count).enable_all().build().unwrap()
 }
 
-/// Runs a future in `block_on`, and then another one in a spawned task.
+/// Runs one future in `block_on`, and another one in a spawned task.
 pub fn in_block_on_and_spawned<F>(
     runtime: &Runtime,
     make: impl Fn() -> F,
@@ -54,7 +54,7 @@ pub fn in_block_on_and_spawned<F>(
     check(runtime.block_on(async { tokio::spawn(make()).await.unwrap() }));
 }
 
-/// Reads a channel that never runs dry, for 5 seconds at the most.
+/// A busy source: it reads from a channel that is never empty, for at most 5 seconds.
 pub fn never_dry() -> BoxFuture<'static, Answer> {
     Box::pin(async {
         let started = Instant::now();
@@ -68,7 +68,7 @@ pub fn never_dry() -> BoxFuture<'static, Answer> {
     })
 }
 
-/// Wakes itself in every poll, for 5 seconds at the most.
+/// A source that wakes itself in every poll, for at most 5 seconds.
 pub fn restless() -> BoxFuture<'static, Answer> {
     struct Restless(Instant);
 
@@ -86,7 +86,7 @@ pub fn restless() -> BoxFuture<'static, Answer> {
     Box::pin(Restless(Instant::now()))
 }
 
-/// Answers after a sleep, with the number of milliseconds by which that took too long.
+/// A source that sleeps. Its value is the number of milliseconds by which it woke late.
 pub fn sleeps(duration: Duration) -> BoxFuture<'static, Answer> {
     Box::pin(async move {
         let started = Instant::now();
@@ -103,17 +103,17 @@ pub fn compute(duration: Duration) {
     }
 }
 
-/// How a run is bounded in time: as a whole, or each batch, or each source.
+/// Which timeout bounds a run: that of the run, of each batch, or of each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     Run,
     Batch,
     Source,
-    /// The run, by a timer of the runtime.
+    /// The run expires by a timer of the runtime.
     Timer,
 }
 
-/// What a run came to, whichever operation it was.
+/// The result of a run of any operation.
 #[derive(Debug, Default)]
 pub struct Account {
     pub results: Vec<(u32, u32)>,
@@ -143,7 +143,7 @@ impl Account {
     }
 }
 
-/// A run by each operation that has this limit. Batches have two sources each.
+/// Every operation that has this timeout. Batches have two sources each.
 pub fn runs(
     limit: Limit,
 ) -> Vec<(
