@@ -99,6 +99,8 @@ pub struct Run<L, K, G> {
     pulling: bool,
     /// Whether the list is pending. It is polled again when it was woken.
     list_waits: bool,
+    /// The panic of an observer that was told of a start. The source is put into its slot first.
+    start_panics: Panics,
     /// The number of sources to name after the run has ended.
     unnamed: usize,
 }
@@ -144,6 +146,7 @@ impl<L, K, G> Run<L, K, G> {
             polling: None,
             pulling: false,
             list_waits: false,
+            start_panics: Panics::default(),
             unnamed: 0,
         }
     }
@@ -264,7 +267,7 @@ where
                 }
                 Err(payload) => {
                     budget.release();
-                    let panics = self.recover(payload, driver);
+                    let panics = self.recover(payload, budget, driver);
                     if panics.is_some() {
                         self.has_panicked = true;
                         self.ready.end_poll(cx.waker(), Next::Again);
@@ -332,7 +335,7 @@ where
         }
 
         // 2. Sources that were woken.
-        self.note_lateness(budget, driver)?;
+        self.note_lateness(signals.is_expired(), budget, driver)?;
         driver.flush(&mut self.ready, budget)?;
         if self.late_left {
             self.stop_late_sources(budget, driver)?;

@@ -299,7 +299,6 @@ fn fail(_: &usize) -> Source {
 }
 
 #[test]
-#[ignore = "a panic of `make` costs no budget, so one poll takes all of them"]
 fn futures_that_cannot_be_made_cost_budget() {
     const MANY: usize = 5_000;
     let run = fetch_and_aggregate(each(0..MANY, fail), NEVER).catch_panics();
@@ -316,7 +315,6 @@ fn futures_that_cannot_be_made_cost_budget() {
 }
 
 #[test]
-#[ignore = "a panic of `make` costs no budget, so one poll takes all of them"]
 fn deadline_holds_while_panics_of_make_are_caught() {
     let run = fetch_and_aggregate(each(0..1_000_000, fail), Duration::from_millis(5));
     let interrupted = Task::new(run.catch_panics()).wait().unwrap_err();
@@ -342,7 +340,6 @@ fn deadline_holds_while_futures_cannot_be_made() {
 }
 
 #[test]
-#[ignore = "the panic of the observer is dropped when `make` panics too"]
 fn panic_of_an_observer_unwinds_even_if_make_panics_too() {
     let mut panics = true;
     let run = fetch_and_aggregate(each(1..2, make_or_panic), NEVER)

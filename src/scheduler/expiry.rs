@@ -24,16 +24,18 @@ where
     /// have come to the deadlines, and this one may panic as well. So they take effect now.
     pub(super) fn note_lateness(
         &mut self,
+        is_expired: bool,
         budget: &mut Budget,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End> {
-        let Some(now) = self.now else {
+        let is_expired = is_expired && self.has_panicked;
+        let Some(now) = self.now.or_else(|| is_expired.then(clock::now)) else {
             return ControlFlow::Continue(());
         };
         if self.has_panicked {
             self.stamp(budget);
         }
-        let is_over = self.deadlines.is_over(now);
+        let is_over = is_expired || self.deadlines.is_over(now);
         if let Some(grace) = &mut self.grace {
             if is_over && grace.is_over && !grace.covers_run {
                 // It has ended for sources that are still to be stopped. The run gets its own.

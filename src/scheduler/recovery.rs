@@ -3,6 +3,7 @@
 use std::any::Any;
 
 use super::Run;
+use super::budget::Budget;
 use super::driver::Driver;
 use crate::panics::{self, Panics};
 use crate::sources::Sources;
@@ -16,13 +17,17 @@ where
     pub(super) fn recover(
         &mut self,
         payload: Box<dyn Any + Send>,
+        budget: &mut Budget,
         driver: &mut impl Driver<K, G>,
     ) -> Panics {
-        let mut panics = Panics::default();
+        let mut panics = std::mem::take(&mut self.start_panics);
         let message = panics::message(&*payload);
-        let was_source = self.drop_panicked(message, driver, &mut panics);
+        let was_source = self.drop_panicked(message, budget, driver, &mut panics);
         if was_source && self.options.catches_panics {
             panics::discard(payload);
+        } else if was_source && panics.is_some() {
+            // The observer of the start panicked first.
+            panics.note(payload);
         } else {
             panics.note_first(payload);
         }
@@ -33,15 +38,19 @@ where
     fn drop_panicked(
         &mut self,
         message: String,
+        budget: &mut Budget,
         driver: &mut impl Driver<K, G>,
         panics: &mut Panics,
     ) -> bool {
         let Some(index) = self.polling.take() else {
             return false;
         };
-        if Self::are_runs(driver) && self.in_flight.slots.source(index).is_some() {
+        match self.in_flight.slots.source(index) {
             // It has dropped its own source that panicked, and goes on.
-            return true;
+            Some(_) if Self::are_runs(driver) => return true,
+            Some(_) => {}
+            // It panicked when it was made, which cost nothing yet.
+            None => budget.spend(),
         }
         // A second panic, in the destructor of the source, adds nothing.
         let mut second = Panics::default();

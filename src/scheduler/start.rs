@@ -9,7 +9,6 @@ use super::budget::Budget;
 use super::clock;
 use super::driver::{Driver, End};
 use super::in_flight::InFlight;
-use crate::panics::Panics;
 use crate::sources::Sources;
 
 impl<L, K, G> Run<L, K, G>
@@ -69,17 +68,16 @@ where
     ) -> usize {
         self.has_started = true;
         self.deadlines.note_start();
-        let mut panics = Panics::default();
-        panics.catch(|| driver.started(&id));
+        self.start_panics.catch(|| driver.started(&id));
         let index = self.make(id, seed, permit);
         if D::TIMES_SOURCES {
             self.in_flight.slots.note_start(index, clock::now());
         }
         self.ready.cover(index);
-        if panics.is_some() {
+        if self.start_panics.is_some() {
             // The next sweep polls it.
             self.ready.wake(index);
-            panics.resume();
+            std::mem::take(&mut self.start_panics).resume();
         }
         index
     }
