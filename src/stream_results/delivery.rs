@@ -15,34 +15,44 @@ use pin_project_lite::pin_project;
 use crate::Outcome;
 use crate::panics::Panics;
 use crate::scheduler::{Budget, Flag, Ready, Watch};
+use crate::sealed::Sealed;
 
 /// All receivers of the channel are gone.
 pub struct Gone;
 
 /// Delivers outcomes of type `O`.
 ///
-/// It is a trait because the type of the future `send` cannot be named. So `stream_results` needs no
-/// box, and its future is `Send` if the outcomes are.
-pub trait Deliver<O> {
+/// It is a trait because the types of the channel's futures cannot be named. So `stream_results` needs
+/// no box, and its future is `Send` if the outcomes are.
+///
+/// The trait is sealed. The channel of [`stream_results`](crate::stream_results()) implements it.
+pub trait Deliver<O>: Sealed {
     /// Sends an outcome, or queues it.
+    #[doc(hidden)]
     fn deliver(self: Pin<&mut Self>, outcome: O) -> Result<(), Gone>;
 
     /// Sends queued outcomes, as far as the channel has room and `budget` allows.
+    #[doc(hidden)]
     fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget) -> Result<(), Gone>;
 
     /// Whether outcomes are queued although no send is blocked.
+    #[doc(hidden)]
     fn can_flush(&self) -> bool;
 
     /// Whether the receivers are gone, even if there is nothing to send.
+    #[doc(hidden)]
     fn is_receiver_gone(self: Pin<&mut Self>, ready: &mut Ready) -> bool;
 
     /// The number of outcomes that are queued or in the blocked send.
+    #[doc(hidden)]
     fn waiting(&self) -> usize;
 
     /// Drops the sender, and takes the outcome back from the blocked send if that is possible.
+    #[doc(hidden)]
     fn finish(self: Pin<&mut Self>, panics: &mut Panics);
 
     /// After `finish`: the number of delivered outcomes, and the outcomes that were not delivered.
+    #[doc(hidden)]
     fn report(self: Pin<&mut Self>) -> (usize, Vec<O>);
 }
 
@@ -155,6 +165,11 @@ fn poll_blocked_send<K, T, E>(
         }
         _ => Ok(()),
     }
+}
+
+impl<K, T, E, MakeSend, Send, Closed> Sealed for Delivery<K, T, E, MakeSend, Send, Closed> where
+    Send: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>
+{
 }
 
 impl<K, T, E, MakeSend, Send, Closed> Deliver<Outcome<K, T, E>>
