@@ -1,11 +1,11 @@
-//! What an observer is told.
+//! The events that observers receive.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::{Reason, SourceError};
 
-/// What an observer is told of a source, in the poll that notices it.
+/// Something that happened to a source. Observers receive it in the poll that notices it.
 ///
 /// Each source that starts produces exactly two events: `Started`, and then either `Finished` or
 /// `Unfinished`. A source that is named without having started produces one: `NotStarted`. An
@@ -25,7 +25,7 @@ use crate::{Reason, SourceError};
 ///     .observe(|event| {
 ///         log.push(match event {
 ///             Event::Started { id, .. } => format!("{id} started"),
-///             Event::Finished { id, result: Ok(value), .. } => format!("{id} came to {value}"),
+///             Event::Finished { id, result: Ok(value), .. } => format!("{id} returned {value}"),
 ///             Event::Finished { id, result: Err(error), .. } => format!("{id} failed: {error}"),
 ///             Event::Unfinished { id, reason, .. } => format!("{id} was stopped: {reason}"),
 ///             _ => unreachable!("no more events in this version"),
@@ -33,7 +33,7 @@ use crate::{Reason, SourceError};
 ///     })
 ///     .await;
 ///
-/// assert_eq!(log, ["a started", "a came to 1", "b started", "b failed: refused"]);
+/// assert_eq!(log, ["a started", "a returned 1", "b started", "b failed: refused"]);
 /// # });
 /// ```
 #[non_exhaustive]

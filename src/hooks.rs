@@ -15,7 +15,7 @@ use crate::{Aggregate, BatchOutcome, Event};
 /// The trait is sealed. [`NoHooks`] implements it, and what the methods of an
 /// [`Operation`](crate::Operation) put around it: [`WithObserver`], [`WithRule`], [`WithBatchRule`].
 pub trait Hooks<K, T, E>: Sealed {
-    /// Whether an observer is told of events.
+    /// Whether there is an observer.
     #[doc(hidden)]
     const OBSERVES: bool = false;
 

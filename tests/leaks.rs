@@ -12,7 +12,7 @@ use futures_aggregate::{fetch_and_aggregate, process_batch, stream_results};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How a run comes to its end.
+/// How a run ends.
 #[derive(Clone, Copy)]
 enum Ending {
     Answered,

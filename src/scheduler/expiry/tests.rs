@@ -10,7 +10,7 @@ use crate::scheduler::clock;
 use crate::scheduler::grace::{MOST_POLLS, PATIENCE, TURN};
 use crate::{Interrupted, fetch_and_aggregate};
 
-/// A run that comes to how many answers it has.
+/// A run that resolves to its number of answers.
 struct Run(BoxFuture<'static, usize>);
 
 impl Run {
