@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::interrupted::Summary;
+
 /// The outcome of one source: its id, and its value or its error.
 ///
 /// # Examples
@@ -112,6 +114,33 @@ impl<K, T, E> Default for Aggregate<K, T, E> {
             unseen: false,
         }
     }
+}
+
+impl<K, T, E> Summary for Aggregate<K, T, E> {
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_sums([self], f)
+    }
+
+    fn has_unseen(&self) -> bool {
+        self.unseen
+    }
+}
+
+/// Writes the sums of the counts of some aggregates.
+pub(crate) fn write_sums<'a, K: 'a, T: 'a, E: 'a>(
+    aggregates: impl IntoIterator<Item = &'a Aggregate<K, T, E>>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let (mut succeeded, mut failed, mut unfinished) = (0, 0, 0);
+    for aggregate in aggregates {
+        succeeded += aggregate.results.len();
+        failed += aggregate.errors.len();
+        unfinished += aggregate.unfinished.len();
+    }
+    write!(
+        f,
+        "{succeeded} succeeded, {failed} failed, {unfinished} unfinished"
+    )
 }
 
 /// Why a source has no value.

@@ -1,5 +1,9 @@
 //! The result of `process_batch`.
 
+use std::fmt;
+
+use crate::aggregate::write_sums;
+use crate::interrupted::Summary;
 use crate::{Aggregate, Interrupted};
 
 /// The outcome of each batch, in the order of the batches.
@@ -37,3 +41,23 @@ pub type Batches<K, T, E> = Vec<BatchOutcome<K, T, E>>;
 /// # assert!(!was_late::<u32, u32, ()>(&Ok(Default::default())));
 /// ```
 pub type BatchOutcome<K, T, E> = Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>;
+
+impl<K, T, E> Summary for Batches<K, T, E> {
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_sums(self.iter().map(aggregate), f)?;
+        let plural = if self.len() == 1 { "" } else { "es" };
+        write!(f, " in {} batch{plural}", self.len())
+    }
+
+    fn has_unseen(&self) -> bool {
+        self.iter().any(|batch| aggregate(batch).unseen)
+    }
+}
+
+/// The aggregate of a batch, whole or partial.
+fn aggregate<K, T, E>(batch: &BatchOutcome<K, T, E>) -> &Aggregate<K, T, E> {
+    match batch {
+        Ok(aggregate) => aggregate,
+        Err(interrupted) => &interrupted.partial,
+    }
+}

@@ -3,15 +3,13 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::{Aggregate, BatchOutcome, Batches, Streamed};
-
 /// A run was stopped before every source had answered.
 ///
 /// It has the reason and the partial result, which has all errors of the sources. Use `?` if a partial
 /// result is a failure, and [`into_partial`](Interrupted::into_partial) if it is good enough.
 ///
 /// The text and the `Debug` output have the reason and the counts. They end with `, and some unseen`
-/// if some sources may be in no list, see [`Aggregate::unseen`]. They require nothing of the ids, the
+/// if some sources may be in no list, see [`Aggregate::unseen`](crate::Aggregate::unseen). They require nothing of the ids, the
 /// values and the errors, so `unwrap` works even if those are not `Debug`.
 ///
 /// It owns the ids, the values and the errors. `?` into a `Box<dyn Error>` therefore requires them to
@@ -183,66 +181,4 @@ fn summarize<P: Summary>(partial: &P, f: &mut fmt::Formatter<'_>) -> fmt::Result
         f.write_str(", and some unseen")?;
     }
     Ok(())
-}
-
-impl<K, T, E> Summary for Aggregate<K, T, E> {
-    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_sums([self], f)
-    }
-
-    fn has_unseen(&self) -> bool {
-        self.unseen
-    }
-}
-
-impl<K, T, E> Summary for Batches<K, T, E> {
-    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_sums(self.iter().map(aggregate), f)?;
-        let plural = if self.len() == 1 { "" } else { "es" };
-        write!(f, " in {} batch{plural}", self.len())
-    }
-
-    fn has_unseen(&self) -> bool {
-        self.iter().any(|batch| aggregate(batch).unseen)
-    }
-}
-
-impl<K, T, E> Summary for Streamed<K, T, E> {
-    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} delivered, {} undelivered, {} unfinished",
-            self.delivered,
-            self.undelivered.len(),
-            self.unfinished.len()
-        )
-    }
-
-    fn has_unseen(&self) -> bool {
-        self.unseen
-    }
-}
-
-/// The aggregate of a batch, whole or partial.
-fn aggregate<K, T, E>(batch: &BatchOutcome<K, T, E>) -> &Aggregate<K, T, E> {
-    match batch {
-        Ok(aggregate) => aggregate,
-        Err(interrupted) => &interrupted.partial,
-    }
-}
-
-fn write_sums<'a, K: 'a, T: 'a, E: 'a>(
-    aggregates: impl IntoIterator<Item = &'a Aggregate<K, T, E>>,
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
-    let (mut succeeded, mut failed, mut unfinished) = (0, 0, 0);
-    for aggregate in aggregates {
-        succeeded += aggregate.results.len();
-        failed += aggregate.errors.len();
-        unfinished += aggregate.unfinished.len();
-    }
-    write!(
-        f,
-        "{succeeded} succeeded, {failed} failed, {unfinished} unfinished"
-    )
 }

@@ -1,6 +1,9 @@
 //! The result of `stream_results`.
 
+use std::fmt;
+
 use crate::Outcome;
+use crate::interrupted::Summary;
 
 /// The result of [`stream_results`](crate::stream_results()), apart from the outcomes in the channel.
 ///
@@ -44,5 +47,21 @@ impl<K, T, E> Default for Streamed<K, T, E> {
             unfinished: Vec::new(),
             unseen: false,
         }
+    }
+}
+
+impl<K, T, E> Summary for Streamed<K, T, E> {
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} delivered, {} undelivered, {} unfinished",
+            self.delivered,
+            self.undelivered.len(),
+            self.unfinished.len()
+        )
+    }
+
+    fn has_unseen(&self) -> bool {
+        self.unseen
     }
 }
