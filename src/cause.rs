@@ -215,11 +215,16 @@ impl<K, T, E> Partial for Batches<K, T, E> {
     type Error = E;
 
     fn into_first_failure(self) -> Option<(K, SourceError<E>)> {
-        self.into_iter().find_map(|batch| {
-            batch
-                .unwrap_or_else(Interrupted::into_partial)
-                .into_first_failure()
-        })
+        let (interrupted, complete): (Vec<_>, Vec<_>) = self.into_iter().partition(Result::is_err);
+        // Failures in a batch that is complete were tolerated.
+        let batches = match interrupted.is_empty() {
+            true => complete,
+            false => interrupted,
+        };
+        let mut partials = batches
+            .into_iter()
+            .map(|batch| batch.unwrap_or_else(Interrupted::into_partial));
+        partials.find_map(Partial::into_first_failure)
     }
 }
 

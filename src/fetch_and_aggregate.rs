@@ -99,7 +99,7 @@ pub(crate) use collector::drop_aggregate;
 ///
 /// Of two deadlines that have passed, the earlier one counts. The future of
 /// [`expire_on`](crate::Operation::expire_on) does not say when it was due, so a run with sources that
-/// may have found the budget spent waits for a millisecond *and* 64 polls, or for 128 polls of sources.
+/// may have found the budget spent waits for 4 ms *and* 64 polls, or for 128 polls of sources.
 ///
 /// A run that is on time does not wait for the sockets. If one worker of a runtime is busy, the others
 /// may sleep without polling the sockets until the deadline wakes one of them. Answers that are still in

@@ -124,6 +124,10 @@ impl<T> Contained<T> {
         Self { value: Some(value) }
     }
 
+    pub(crate) fn get(&self) -> &T {
+        self.value.as_ref().expect("a value that was not dropped")
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.value.as_mut().expect("the value was not dropped")
     }

@@ -99,6 +99,8 @@ pub struct Run<L, K, G> {
     pulling: bool,
     /// Whether the list is pending. It is polled again when it was woken.
     list_waits: bool,
+    /// Whether the last poll polled the list before the sources that were woken.
+    was_list_first: bool,
     /// The panic of an observer that was told of a start. The source is put into its slot first.
     start_panics: Panics,
     /// The number of sources to name after the run has ended.
@@ -146,6 +148,7 @@ impl<L, K, G> Run<L, K, G> {
             polling: None,
             pulling: false,
             list_waits: false,
+            was_list_first: false,
             start_panics: Panics::default(),
             unnamed: 0,
         }
@@ -339,6 +342,10 @@ where
         driver.flush(&mut self.ready, budget)?;
         if self.late_left {
             self.stop_late_sources(budget, driver)?;
+        }
+        if L::MAY_WAIT && self.is_shuffled {
+            // A stream needs the cooperative budget as well, so it comes first in every second poll.
+            self.admit_first(driver);
         }
         if !is_rest {
             self.ready.start_sweep(self.is_shuffled);

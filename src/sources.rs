@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 
-use crate::panics::Panics;
+use crate::panics::{Contained, Panics};
 use crate::sealed::Sealed;
 
 /// What can be turned into the sources of an operation.
@@ -321,15 +321,15 @@ where
     M: FnMut(&I::Item) -> F,
 {
     Each {
-        ids: ids.into_iter(),
-        make,
+        ids: Contained::new(ids.into_iter()),
+        make: Contained::new(make),
     }
 }
 
 /// Sources of ids and a closure, made by [`each`].
 pub struct Each<I, M> {
-    ids: I,
-    make: M,
+    ids: Contained<I>,
+    make: Contained<M>,
 }
 
 impl<I, M> Sealed for Each<I, M> {}
@@ -347,17 +347,17 @@ where
 
     #[inline]
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<(I::Item, ())>> {
-        Poll::Ready(self.ids.next().map(|id| (id, ())))
+        Poll::Ready(self.ids.get_mut().next().map(|id| (id, ())))
     }
 
     #[inline]
     fn make(&mut self, id: &I::Item, (): ()) -> F {
-        (self.make)(id)
+        self.make.get_mut()(id)
     }
 
     #[inline]
     fn sources_left(&self) -> (usize, Option<usize>) {
-        self.ids.size_hint()
+        self.ids.get().size_hint()
     }
 }
 

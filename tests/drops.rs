@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::{NEVER, Task, panic_of};
 use futures::future::{Either, pending, ready};
 use futures_aggregate::{
-    Aggregate, Event, fetch_and_aggregate, hedge, process_batch, stream_results,
+    Aggregate, Event, each, fetch_and_aggregate, hedge, process_batch, stream_results,
 };
 
 /// Counts the parts that were made, and those that were dropped.
@@ -315,6 +315,34 @@ fn source_in_flight_and_sources_of_an_adapted_collection() {
             assert!(task.poll().is_pending());
             assert_eq!(panic_of(|| task.drop_future()), "source");
         }
+        parts.check();
+    }
+}
+
+/// Ids that keep a part.
+struct Ids(Part);
+
+impl Iterator for Ids {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        keep(&self.0);
+        Some(0)
+    }
+}
+
+#[test]
+fn ids_and_the_closure_that_makes_their_futures() {
+    for polls in [0, 1] {
+        let parts = Parts::default();
+        let (ids, kept) = (Ids(parts.part("ids")), parts.part("closure"));
+        let sources = each(ids, move |_| {
+            keep(&kept);
+            pending::<Answer>()
+        });
+        let mut task = Task::new(fetch_and_aggregate(sources, NEVER).concurrency(1));
+        (0..polls).for_each(|_| assert!(task.poll().is_pending()));
+        assert_eq!(panic_of(|| task.drop_future()), "ids");
         parts.check();
     }
 }

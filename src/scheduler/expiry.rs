@@ -304,6 +304,10 @@ where
         if self.is_complete(driver) {
             return ControlFlow::Break(Ok(()));
         }
+        let covers_run = self.grace.as_ref().is_some_and(|grace| grace.covers_run);
+        if covers_run && self.poll_end(driver) && self.is_complete(driver) {
+            return ControlFlow::Break(Ok(()));
+        }
         match self.grace.take() {
             Some(grace) if grace.covers_run => ControlFlow::Break(Err(Reason::TimedOut)),
             _ => ControlFlow::Continue(None),

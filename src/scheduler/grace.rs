@@ -27,6 +27,10 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(1);
 const LATENESS_PART: u32 = 16;
 const MOST_PATIENCE: Duration = Duration::from_millis(8);
 
+/// How long a run waits whose deadline is a future of the caller. If a worker has refused a source, it
+/// may be some milliseconds before that worker is scheduled, while another one polls the run.
+pub(super) const FUTURE_PATIENCE: Duration = Duration::from_millis(4);
+
 /// The most time from the last outcome on, and in all. There are two exceptions. A late run may take as
 /// long as it was late, up to [`MOST_LIMIT`]. A run with more woken sources than budget goes on while
 /// most of those it polls have their answers.
@@ -41,7 +45,7 @@ const LEAST_POLLS: u32 = 3;
 pub(super) const TURN: u32 = 64;
 
 /// The most polls without an outcome. It is reached only if the clock stands still, as in tests.
-pub(super) const MOST_POLLS: u32 = 2048;
+pub(super) const MOST_POLLS: u32 = 4096;
 
 /// Whether a run noticed its deadline in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +131,10 @@ impl Grace {
             arrival,
             is_last_sweep: arrival == Arrival::Late,
             may_be_refused: false,
-            patience: PATIENCE,
+            patience: match arrival {
+                Arrival::Unknown => FUTURE_PATIENCE,
+                Arrival::OnTime | Arrival::Late => PATIENCE,
+            },
             waits_until: None,
             idle_polls: 0,
             idle_source_polls: 0,

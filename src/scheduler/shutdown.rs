@@ -94,7 +94,9 @@ where
         // A vector cannot hold more. Such lists are meant to be endless.
         let most_named = isize::MAX as usize / size_of::<K>().max(1);
         self.unnamed = match self.in_flight.not_started_or_panic(panics).1 {
-            Some(most) if most <= most_named && !(L::MAY_WAIT && most > 0) => most,
+            Some(most) if most <= most_named && (!L::MAY_WAIT || self.in_flight.list.is_none()) => {
+                most
+            }
             _ => {
                 driver.leave_unseen();
                 0
@@ -166,10 +168,23 @@ where
             return true;
         };
         self.unnamed -= 1;
+        self.name(id, seed, reason, driver, panics);
+        true
+    }
+
+    /// Names a source that was not started.
+    pub(super) fn name<D: Driver<K, G>>(
+        &mut self,
+        id: K,
+        seed: L::Seed,
+        reason: Reason,
+        driver: &mut D,
+        panics: &mut Panics,
+    ) {
         if !D::SOURCES_ARE_RUNS {
             panics.drop_each([seed]);
             driver.not_started(id, reason, panics);
-            return true;
+            return;
         }
         let list = self.in_flight.list.as_mut();
         let source = panics.catch(|| list.map(|list| list.make(&id, seed)));
@@ -180,7 +195,6 @@ where
             }
             None => driver.panicked(id, String::new(), Duration::ZERO, panics),
         }
-        true
     }
 }
 

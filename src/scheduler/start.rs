@@ -9,6 +9,8 @@ use super::budget::Budget;
 use super::clock;
 use super::driver::{Driver, End};
 use super::in_flight::InFlight;
+use crate::Reason;
+use crate::panics::Panics;
 use crate::sources::Sources;
 
 impl<L, K, G> Run<L, K, G>
@@ -47,6 +49,48 @@ where
         ControlFlow::Continue(())
     }
 
+    /// In every second poll, starts one source before the sweep, which polls it.
+    #[inline(never)]
+    pub(super) fn admit_first(&mut self, driver: &mut impl Driver<K, G>) {
+        self.was_list_first = !self.was_list_first;
+        if !self.was_list_first || self.pulling || !self.can_admit(driver) {
+            return;
+        }
+        let Some(permit) = self.permit(driver) else {
+            return;
+        };
+        match self.pull() {
+            Poll::Ready(Some((id, seed))) => {
+                let index = self.start(id, seed, permit, driver);
+                self.ready.wake(index);
+            }
+            Poll::Ready(None) => self.drop_list(),
+            Poll::Pending => {}
+        }
+    }
+
+    /// After the deadline: polls the list for its end, so that a run whose sources have all answered is
+    /// complete. A source that comes instead is not started. Returns whether the list has ended.
+    #[inline(never)]
+    pub(super) fn poll_end(&mut self, driver: &mut impl Driver<K, G>) -> bool {
+        if self.occupied(driver) > 0 || self.list_waits || self.pulling {
+            return false;
+        }
+        match self.pull() {
+            Poll::Ready(None) => {
+                self.drop_list();
+                true
+            }
+            Poll::Ready(Some((id, seed))) => {
+                let mut panics = Panics::default();
+                self.name(id, seed, Reason::TimedOut, driver, &mut panics);
+                panics.resume();
+                false
+            }
+            Poll::Pending => false,
+        }
+    }
+
     /// Polls the list for a source.
     #[inline(always)]
     fn pull(&mut self) -> Poll<Option<(K, L::Seed)>> {
@@ -69,10 +113,7 @@ where
         self.has_started = true;
         self.deadlines.note_start();
         self.start_panics.catch(|| driver.started(&id));
-        let index = self.make(id, seed, permit);
-        if D::TIMES_SOURCES {
-            self.in_flight.slots.note_start(index, clock::now());
-        }
+        let index = self.make::<D>(id, seed, permit);
         self.ready.cover(index);
         if self.start_panics.is_some() {
             // The next sweep polls it.
@@ -84,16 +125,23 @@ where
 
     /// Makes the future of a source in its slot.
     #[inline(always)]
-    fn make(&mut self, id: K, seed: L::Seed, permit: Permit) -> usize {
+    fn make<D: Driver<K, G>>(&mut self, id: K, seed: L::Seed, permit: Permit) -> usize {
         let InFlight { slots, list, .. } = &mut self.in_flight;
         let list = list.as_mut().expect("the list that the source came from");
         if !L::MAKING_MAY_PANIC {
             let source = list.make(&id, seed);
-            return slots.insert(id, Some(source), permit);
+            let index = slots.insert(id, Some(source), permit);
+            if D::TIMES_SOURCES {
+                slots.note_start(index, clock::now());
+            }
+            return index;
         }
         // If this panics, the source in this slot has panicked.
         let index = slots.insert(id, None, permit);
         self.polling = Some(index);
+        if D::TIMES_SOURCES {
+            slots.note_start(index, clock::now());
+        }
         slots.fill(index, |id| list.make(id, seed));
         self.polling = None;
         index

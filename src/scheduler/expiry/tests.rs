@@ -2,13 +2,13 @@ use std::future::{pending, poll_fn};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::channel::oneshot;
+use futures::channel::{mpsc, oneshot};
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 
 use crate::scheduler::clock;
-use crate::scheduler::grace::{MOST_POLLS, PATIENCE, TURN};
-use crate::{Interrupted, fetch_and_aggregate};
+use crate::scheduler::grace::{FUTURE_PATIENCE, MOST_POLLS, TURN};
+use crate::{Interrupted, fetch_and_aggregate, from_stream};
 
 /// A run that resolves to its number of answers.
 struct Run(BoxFuture<'static, usize>);
@@ -83,7 +83,46 @@ fn deadline_that_is_a_future_does_not_wait_for_ever() {
 
     let (mut run, _answer) = Run::after_its_deadline();
     assert!(run.is_pending(1));
-    clock::stop_at(clock::now() + PATIENCE);
+    clock::stop_at(clock::now() + FUTURE_PATIENCE);
     assert!(run.is_pending(TURN - 1));
     assert_eq!(run.poll(), Poll::Ready(0), "the time is up");
+}
+
+#[test]
+fn end_of_a_stream_that_came_before_the_deadline_counts_in_a_late_poll() {
+    let began = Instant::now();
+    for (items, is_complete) in [(1, true), (2, false)] {
+        clock::stop_at(began);
+        let (sender, mut receiver) = mpsc::unbounded();
+        let (answer, answered) = oneshot::channel();
+        sender.unbounded_send((0, answered)).unwrap();
+        let second = Duration::from_secs(1);
+        // Without a size hint.
+        let stream = futures::stream::poll_fn(move |cx| receiver.poll_next_unpin(cx));
+        let mut run = Box::pin(fetch_and_aggregate(from_stream(stream), second));
+        let mut poll = || run.poll_unpin(&mut Context::from_waker(Waker::noop()));
+        assert!(poll().is_pending());
+        answer.send(()).unwrap();
+        let mut unused = Vec::new();
+        for id in 1..items {
+            let (answer, answered) = oneshot::channel();
+            unused.push(answer);
+            sender.unbounded_send((id, answered)).unwrap();
+        }
+        drop(sender);
+        // The thread is busy for two seconds. Then the run waits for more answers.
+        clock::stop_at(began + 2 * second);
+        assert!(poll().is_pending());
+        clock::stop_at(began + 3 * second);
+        let result = std::iter::repeat_with(poll).find_map(|poll| match poll {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        });
+        let result = result.unwrap();
+        assert_eq!(result.is_ok(), is_complete);
+        let aggregate = result.unwrap_or_else(Interrupted::into_partial);
+        assert_eq!(aggregate.results, [(0, ())]);
+        assert_eq!(aggregate.unfinished.len(), items - 1);
+        assert_eq!(aggregate.unseen, !is_complete);
+    }
 }

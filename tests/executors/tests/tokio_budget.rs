@@ -5,9 +5,10 @@ mod runtimes;
 
 use std::time::{Duration, Instant};
 
-use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
+use futures::{Stream, StreamExt};
+use futures_aggregate::{Reason, fetch_and_aggregate, from_stream, process_batch, stream_results};
 use runtimes::{NEVER, Source, flavours, in_block_on_and_spawned, ms, never_dry, restless, sleeps};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// The most milliseconds that an answer may be late.
 const NEAR: u32 = 150;
@@ -235,5 +236,47 @@ fn timeouts_of_sources_stop_only_the_busy_ones() {
             assert_eq!(ids(&aggregate.results), [1, 3], "{flavour}: {aggregate:?}");
             assert_eq!(aggregate.errors.len(), 2, "{flavour}: {aggregate:?}");
         });
+    }
+}
+
+/// Sends a busy source first, and then one ready source after another.
+fn feed(count: u32, every: Duration) -> impl Stream<Item = Source> + Send + Unpin {
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Source>();
+    tokio::spawn(async move {
+        let _ = sender.send((count, never_dry()));
+        for id in 0..count {
+            tokio::time::sleep(every).await;
+            let ready: Source = (id, Box::pin(std::future::ready(Ok(id))));
+            let _ = sender.send(ready);
+        }
+        tokio::time::sleep(NEVER).await;
+    });
+    futures::stream::poll_fn(move |cx| receiver.poll_recv(cx))
+}
+
+#[test]
+fn sources_from_a_stream_start_beside_a_busy_one() {
+    for (flavour, runtime) in flavours() {
+        let fetch = || async {
+            let sources = from_stream(feed(10, ms(10)));
+            let run = fetch_and_aggregate(sources, ms(1000)).await;
+            run.unwrap_err().partial.results.len()
+        };
+        in_block_on_and_spawned(&runtime, fetch, |came| assert_eq!(came, 10, "{flavour}"));
+        let stream = || async {
+            let (sender, receiver) = async_channel::unbounded();
+            let driver = stream_results(from_stream(feed(10, ms(10))), sender);
+            let driver = driver.concurrency(50).timeout(ms(1000)).await;
+            assert_eq!(driver.unwrap_err().partial.delivered, receiver.len());
+            receiver.len()
+        };
+        in_block_on_and_spawned(&runtime, stream, |came| assert_eq!(came, 10, "{flavour}"));
+        let batches = || async {
+            let batches = feed(10, ms(10)).map(|source| [source]);
+            let run = process_batch(from_stream(batches)).timeout(ms(1000)).await;
+            let batches = run.unwrap_err().partial;
+            batches.iter().filter(|batch| batch.is_ok()).count()
+        };
+        in_block_on_and_spawned(&runtime, batches, |came| assert_eq!(came, 10, "{flavour}"));
     }
 }
