@@ -30,7 +30,7 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 ///   those of a stream, and those of an iterator without an upper bound;
 /// - [`Interrupted`](crate::Interrupted) with the same list if the whole was stopped. Batches that had
 ///   ended keep their outcome, those in flight have their partial aggregates, and those never started
-///   name their sources as far as they have upper bounds.
+///   name their sources as far as they have upper bounds. Batches that were never seen are missing.
 ///
 /// # Examples
 ///
