@@ -106,8 +106,8 @@ impl<P: Partial> Interrupted<P> {
     /// | [`Batches`] | the first of `errors` in the first batch that has one, in the order of the batches |
     /// | [`Streamed`] | the first among [`undelivered`](Streamed::undelivered); failures that were delivered belong to the receiver |
     ///
-    /// A run of batches can also be stopped by a batch that was late. Its first failure may then be an
-    /// error in another batch, which did not stop the run.
+    /// With [`Reason::SourceFailed`], failures in batches that are complete do not count: they did not
+    /// stop the run.
     ///
     /// The errors of the sources must convert into a `Box<dyn Error + Send + Sync>`. Every type that
     /// implements [`Error`] and is `Send`, `Sync` and `'static` does, and so do `String`, `&str`,
@@ -144,14 +144,17 @@ impl<P: Partial> Interrupted<P> {
     where
         P::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let failure = self.partial.into_first_failure().map(|(id, error)| {
-            let error = match error {
-                SourceError::Failed(error) => SourceError::Failed(error.into()),
-                SourceError::TimedOut => SourceError::TimedOut,
-                SourceError::Panicked(message) => SourceError::Panicked(message),
-            };
-            (id, error)
-        });
+        let failure = self
+            .partial
+            .into_first_failure(self.reason)
+            .map(|(id, error)| {
+                let error = match error {
+                    SourceError::Failed(error) => SourceError::Failed(error.into()),
+                    SourceError::TimedOut => SourceError::TimedOut,
+                    SourceError::Panicked(message) => SourceError::Panicked(message),
+                };
+                (id, error)
+            });
         Cause {
             reason: self.reason,
             failure,
@@ -198,14 +201,14 @@ pub trait Partial: Summary {
 
     /// The first failure, for [`Interrupted::into_cause`].
     #[doc(hidden)]
-    fn into_first_failure(self) -> Option<(Self::Id, SourceError<Self::Error>)>;
+    fn into_first_failure(self, reason: Reason) -> Option<(Self::Id, SourceError<Self::Error>)>;
 }
 
 impl<K, T, E> Partial for Aggregate<K, T, E> {
     type Id = K;
     type Error = E;
 
-    fn into_first_failure(self) -> Option<(K, SourceError<E>)> {
+    fn into_first_failure(self, _: Reason) -> Option<(K, SourceError<E>)> {
         self.errors.into_iter().next()
     }
 }
@@ -214,17 +217,12 @@ impl<K, T, E> Partial for Batches<K, T, E> {
     type Id = K;
     type Error = E;
 
-    fn into_first_failure(self) -> Option<(K, SourceError<E>)> {
-        let (interrupted, complete): (Vec<_>, Vec<_>) = self.into_iter().partition(Result::is_err);
-        // Failures in a batch that is complete were tolerated.
-        let batches = match interrupted.is_empty() {
-            true => complete,
-            false => interrupted,
-        };
-        let mut partials = batches
-            .into_iter()
-            .map(|batch| batch.unwrap_or_else(Interrupted::into_partial));
-        partials.find_map(Partial::into_first_failure)
+    fn into_first_failure(self, reason: Reason) -> Option<(K, SourceError<E>)> {
+        // Failures in a batch that is complete did not stop the run.
+        let is_cause = matches!(reason, Reason::SourceFailed);
+        let batches = self.into_iter().filter(|batch| !is_cause || batch.is_err());
+        let mut partials = batches.map(|batch| batch.unwrap_or_else(Interrupted::into_partial));
+        partials.find_map(|partial| partial.into_first_failure(reason))
     }
 }
 
@@ -232,7 +230,7 @@ impl<K, T, E> Partial for Streamed<K, T, E> {
     type Id = K;
     type Error = E;
 
-    fn into_first_failure(self) -> Option<(K, SourceError<E>)> {
+    fn into_first_failure(self, _: Reason) -> Option<(K, SourceError<E>)> {
         self.undelivered
             .into_iter()
             .find_map(|(id, result): Outcome<K, T, E>| Some((id, result.err()?)))

@@ -304,8 +304,10 @@ where
         if self.is_complete(driver) {
             return ControlFlow::Break(Ok(()));
         }
-        let covers_run = self.grace.as_ref().is_some_and(|grace| grace.covers_run);
-        if covers_run && self.poll_end(driver) && self.is_complete(driver) {
+        // A run that is on time has polled its list in this poll.
+        let is_late = |grace: &Grace| grace.covers_run && grace.is_late();
+        let may_have_ended = L::MAY_WAIT && self.grace.as_deref().is_some_and(is_late);
+        if may_have_ended && self.poll_end(driver) && self.is_complete(driver) {
             return ControlFlow::Break(Ok(()));
         }
         match self.grace.take() {

@@ -165,6 +165,11 @@ impl Grace {
         }
     }
 
+    /// Whether the run noticed its deadline late.
+    pub(super) fn is_late(&self) -> bool {
+        self.arrival == Arrival::Late
+    }
+
     /// Notes a poll of a covered source, and the work of the runs inside it.
     pub(super) fn note_covered(&mut self, own: Work, inside: Work, is_run: bool) {
         self.covered = self.covered.add(own);
@@ -195,7 +200,7 @@ impl Grace {
 
         // Sources whose polls are as long as a poll may be get one after the deadline, not more.
         let was_long = self.polls > 1 && polled.is_time_up && polled.source_polls <= 2;
-        let is_late = self.arrival == Arrival::Late;
+        let is_late = self.is_late();
         let is_too_long = was_long && !is_late && !has_outcome;
         let least_polls = if is_late { LEAST_POLLS } else { 1 };
         if (now >= self.ends || is_too_long) && self.polls >= least_polls {

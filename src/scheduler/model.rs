@@ -28,8 +28,6 @@ struct Model {
     arrived: usize,
     /// Whether the run has seen the end of the stream.
     has_seen_end: bool,
-    /// The source that was taken from the stream when the run looked for its end, after the deadline.
-    taken: Option<usize>,
     /// The time on the clock.
     now: Ticks,
     /// The deadline of the whole run, known from its first poll.
@@ -113,7 +111,6 @@ impl Model {
             sources: sources.collect(),
             arrived: 0,
             has_seen_end: false,
-            taken: None,
             setup,
             now: 0,
             deadline: None,
@@ -167,7 +164,6 @@ impl Model {
             if self.setup.timeout != Some(0) {
                 self.poll_woken();
                 self.flush(usize::MAX);
-                self.look_for_end();
             }
             return Some(match self.is_complete() {
                 true => Ok(()),
@@ -229,16 +225,6 @@ impl Model {
         let is_started = |source: &Source| source.state != State::NotStarted;
         let are_started = self.sources.iter().all(is_started);
         is_admitted && are_started && self.has_arrived(self.sources.len())
-    }
-
-    /// After the deadline, if all sources have answered: sees the end of the stream, or takes a source.
-    fn look_for_end(&mut self) {
-        let is_interrupted = self.setup.is_batch && !self.is_past_deadline();
-        if is_interrupted || self.in_flight() + self.queued > 0 {
-            return;
-        }
-        self.has_seen_end |= self.can_see_end();
-        self.taken = self.next_source();
     }
 
     /// Whether the run may have ended before it saw all sources.

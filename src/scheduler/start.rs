@@ -69,8 +69,9 @@ where
         }
     }
 
-    /// After the deadline: polls the list for its end, so that a run whose sources have all answered is
-    /// complete. A source that comes instead is not started. Returns whether the list has ended.
+    /// In a late poll after the deadline: polls a stream for its end, so that a run whose sources have all
+    /// answered is complete. A source that comes instead is named, not started. Returns whether the
+    /// stream has ended.
     #[inline(never)]
     pub(super) fn poll_end(&mut self, driver: &mut impl Driver<K, G>) -> bool {
         if self.occupied(driver) > 0 || self.list_waits || self.pulling {

@@ -18,8 +18,6 @@ pub(super) enum Kind {
 /// How a run is set up.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
-    /// Whether the sources are those of a batch, which `expire_on` ends from outside.
-    pub(super) is_batch: bool,
     /// Where the sources come from.
     pub(super) kind: Kind,
     /// For each source, in how many polls it wakes itself.
@@ -89,7 +87,6 @@ fn setup() -> impl Strategy<Value = Setup> {
     let kind = prop_oneof![Just(Kind::Iterator), Just(Kind::Each), Just(Kind::Stream)];
     (kind, sources, limit, time(), time(), capacity).prop_map(
         |(kind, sources, limit, timeout, source_timeout, capacity)| Setup {
-            is_batch: false,
             kind,
             sources,
             limit,
