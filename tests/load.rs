@@ -252,17 +252,29 @@ fn poll_of_sources_that_compute_is_short() {
 #[test]
 fn work_after_the_deadline_is_bounded_and_signals_are_checked() {
     for cancels in [false, true] {
-        let polls = Cell::new(0);
-        let list = (0..50_000).map(|id| (id, restless(&polls, Duration::from_micros(20))));
+        let (in_flight, takes) = (Cell::new(0), Cell::new(Duration::ZERO));
+        // Every source wakes itself in every poll. The polls are short until the deadline.
+        let wakes_itself = || {
+            let mut is_new = true;
+            let (in_flight, takes) = (&in_flight, &takes);
+            poll_fn(move |cx| -> Poll<Answer> {
+                in_flight.set(in_flight.get() + u32::from(std::mem::take(&mut is_new)));
+                compute(takes.get());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+        };
+        let list = (0..50_000).map(|id| (id, wakes_itself()));
         let (cancel, signal) = source();
         let (deadline, timer) = source();
         let run = fetch_and_aggregate(list, NEVER)
             .cancel_on(signal)
             .expire_on(timer);
         let mut task = Task::new(run);
-        while polls.get() < 60_000 {
+        while in_flight.get() < 50_000 {
             assert!(task.poll().is_pending());
         }
+        takes.set(Duration::from_micros(20));
         deadline.answer(Ok(0));
         let started = Instant::now();
         assert!(task.poll().is_pending());
