@@ -49,9 +49,10 @@ pub type Outcome<K, T, E> = (K, Result<T, SourceError<E>>);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[must_use = "an aggregate holds the errors and the unfinished sources too"]
 pub struct Aggregate<K, T, E> {
-    /// The sources that succeeded, with their values, in the order of completion.
+    /// The sources that succeeded, with their values, in the order of completion, or of the sources if the
+    /// run is [in order](crate::Operation::in_order).
     pub results: Vec<(K, T)>,
-    /// The sources that failed, with their errors, in the order of completion.
+    /// The sources that failed, with their errors, in the same order.
     pub errors: Vec<(K, SourceError<E>)>,
     /// The sources that had not answered when the run ended: first those in flight, in the order
     /// in which they were started, then those never started, in the order of the iterator.
@@ -76,6 +77,7 @@ impl<K, T, E> Aggregate<K, T, E> {
     /// assert_eq!(so_far.results, [("a", 1)]);
     /// assert_eq!(so_far.errors, [("b", SourceError::Failed("refused"))]);
     /// ```
+    #[inline]
     pub fn record(&mut self, (id, result): Outcome<K, T, E>) {
         match result {
             Ok(value) => self.results.push((id, value)),

@@ -11,6 +11,10 @@ use crate::{Aggregate, Interrupted};
 /// A batch that was interrupted has its own reason and its own partial aggregate. If the run was
 /// interrupted before a batch started, all sources of that batch are in its `unfinished`.
 ///
+/// If the run ended early, batches that are still in a stream, or in an iterator without an upper bound,
+/// are missing. The list does not say whether there are any: ask the stream, which can be passed as
+/// `from_stream(&mut stream)`. Each aggregate has an [`unseen`](crate::Aggregate::unseen) of its own.
+///
 /// # Examples
 ///
 /// ```

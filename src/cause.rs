@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::interrupted::Summary;
-use crate::{Aggregate, Batches, Interrupted, Outcome, Reason, SourceError, Streamed};
+use crate::{Aggregate, Batches, Handled, Interrupted, Outcome, Reason, SourceError, Streamed};
 
 /// Why a run was interrupted, and the first failure of a source in it.
 ///
@@ -19,15 +19,16 @@ use crate::{Aggregate, Batches, Interrupted, Outcome, Reason, SourceError, Strea
 /// |---|---|
 /// | ended because of failures, see [`Reason::SourceFailed`] and [`Reason::QuorumUnreachable`] | `source failed: "a.example": 403 Forbidden` |
 /// | ended for another reason, after a source had failed | `timed out; first failure: "a.example": 403 Forbidden` |
+/// | ended because a body failed, see [`Reason::BodyFailed`] | `body failed: disk full` |
+/// | ended for another reason, and a body failed as well | `drained; body failed: disk full` |
 /// | has no failure | `timed out` |
 ///
 /// # Source
 ///
-/// If the first failure is [`SourceError::Failed`], [`Error::source`] returns the error of the source,
-/// and `downcast_ref` finds its type. The text of the cause contains the text of that error, so a log
-/// line without the chain has it too; a log line with the whole chain has it twice. For
-/// [`SourceError::TimedOut`], for [`SourceError::Panicked`] and without a failure, [`Error::source`]
-/// returns `None`.
+/// [`Error::source`] returns the error of the body, if there is one. Otherwise it returns the error of
+/// the source, if the first failure is [`SourceError::Failed`]; `downcast_ref` finds its type. In all
+/// other cases it returns `None`. The text of the cause contains the text of that error, so a log line
+/// without the chain has it too; a log line with the whole chain has it twice.
 ///
 /// # Examples
 ///
@@ -59,18 +60,37 @@ use crate::{Aggregate, Batches, Interrupted, Outcome, Reason, SourceError, Strea
 /// assert_eq!(shop, "a.example");
 /// # });
 /// ```
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Cause<K> {
     /// What stopped the run.
     pub reason: Reason,
     /// The first failure in the partial result, with the id of the source.
     pub failure: Option<(K, SourceError<Box<dyn Error + Send + Sync>>)>,
+    /// The first error of a body of [`for_each_result`](crate::for_each_result()). It can be there with
+    /// any reason, because the bodies that have started run to their end after the run was cut off.
+    pub body_error: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl<K: fmt::Debug> fmt::Debug for Cause<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Cause");
+        fields.field("reason", &self.reason);
+        fields.field("failure", &self.failure);
+        if let Some(error) = &self.body_error {
+            fields.field("body_error", error);
+        }
+        fields.finish()
+    }
 }
 
 impl<K: fmt::Debug> fmt::Display for Cause<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.reason)?;
+        match &self.body_error {
+            Some(error) if self.reason == Reason::BodyFailed => return write!(f, ": {error}"),
+            Some(error) => return write!(f, "; {}: {error}", Reason::BodyFailed),
+            None => {}
+        }
         let Some((id, error)) = &self.failure else {
             return Ok(());
         };
@@ -78,7 +98,9 @@ impl<K: fmt::Debug> fmt::Display for Cause<K> {
             Reason::SourceFailed | Reason::QuorumUnreachable => ": ",
             Reason::TimedOut
             | Reason::Cancelled
+            | Reason::Drained
             | Reason::ReceiverClosed
+            | Reason::BodyFailed
             | Reason::NotNeeded
             | Reason::Panicked => "; first failure: ",
         };
@@ -88,9 +110,9 @@ impl<K: fmt::Debug> fmt::Display for Cause<K> {
 
 impl<K: fmt::Debug> Error for Cause<K> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.failure {
-            Some((_, SourceError::Failed(error))) => Some(&**error),
-            Some((_, SourceError::TimedOut | SourceError::Panicked(_))) | None => None,
+        match (&self.body_error, &self.failure) {
+            (Some(error), _) | (None, Some((_, SourceError::Failed(error)))) => Some(&**error),
+            (None, Some((_, SourceError::TimedOut | SourceError::Panicked(_))) | None) => None,
         }
     }
 }
@@ -104,7 +126,7 @@ impl<P: Partial> Interrupted<P> {
     /// |---|---|
     /// | [`Aggregate`] | the first of [`errors`](Aggregate::errors), which is the first in time |
     /// | [`Batches`] | the first of `errors` in the first batch that has one, in the order of the batches |
-    /// | [`Streamed`] | the first among [`undelivered`](Streamed::undelivered); failures that were delivered belong to the receiver |
+    /// | [`Streamed`], [`Handled`] | the first among [`undelivered`](Streamed::undelivered); failures that were delivered belong to the receiver or to a body |
     ///
     /// With [`Reason::SourceFailed`], failures in batches that are complete do not count: they did not
     /// stop the run.
@@ -140,10 +162,11 @@ impl<P: Partial> Interrupted<P> {
     /// assert_eq!(error.to_string(), r#"source failed: "b.example": 403 Forbidden"#);
     /// # });
     /// ```
-    pub fn into_cause(self) -> Cause<P::Id>
+    pub fn into_cause(mut self) -> Cause<P::Id>
     where
         P::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let body_error = self.partial.take_body_error();
         let failure = self
             .partial
             .into_first_failure(self.reason)
@@ -158,19 +181,21 @@ impl<P: Partial> Interrupted<P> {
         Cause {
             reason: self.reason,
             failure,
+            body_error,
         }
     }
 }
 
-/// A partial result of a run: an [`Aggregate`], [`Batches`] or a [`Streamed`].
+/// A partial result of a run: an [`Aggregate`], [`Batches`], a [`Streamed`], or a [`Handled`] with body
+/// errors that convert into a `Box<dyn Error + Send + Sync>`.
 ///
 /// It names the types of the ids and the errors, so that one method [`Interrupted::into_cause`] serves
-/// the three operations. That method can be called without importing the trait. The trait is sealed:
+/// all operations. That method can be called without importing the trait. The trait is sealed:
 /// no other type can implement it.
 ///
 /// # Examples
 ///
-/// A function for the interrupted runs of all three operations:
+/// A function for the interrupted runs of all operations:
 ///
 /// ```
 /// use std::error::Error;
@@ -202,6 +227,12 @@ pub trait Partial: Summary {
     /// The first failure, for [`Interrupted::into_cause`].
     #[doc(hidden)]
     fn into_first_failure(self, reason: Reason) -> Option<(Self::Id, SourceError<Self::Error>)>;
+
+    /// The first error of a body, for [`Interrupted::into_cause`].
+    #[doc(hidden)]
+    fn take_body_error(&mut self) -> Option<Box<dyn Error + Send + Sync>> {
+        None
+    }
 }
 
 impl<K, T, E> Partial for Aggregate<K, T, E> {
@@ -231,8 +262,28 @@ impl<K, T, E> Partial for Streamed<K, T, E> {
     type Error = E;
 
     fn into_first_failure(self, _: Reason) -> Option<(K, SourceError<E>)> {
-        self.undelivered
-            .into_iter()
-            .find_map(|(id, result): Outcome<K, T, E>| Some((id, result.err()?)))
+        first_failure(self.undelivered)
     }
+}
+
+impl<K, T, E, B> Partial for Handled<K, T, E, B>
+where
+    B: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Id = K;
+    type Error = E;
+
+    fn into_first_failure(self, _: Reason) -> Option<(K, SourceError<E>)> {
+        first_failure(self.undelivered)
+    }
+
+    fn take_body_error(&mut self) -> Option<Box<dyn Error + Send + Sync>> {
+        let first = std::mem::take(&mut self.body_errors).into_iter().next();
+        first.map(Into::into)
+    }
+}
+
+fn first_failure<K, T, E>(outcomes: Vec<Outcome<K, T, E>>) -> Option<(K, SourceError<E>)> {
+    let mut failures = outcomes.into_iter();
+    failures.find_map(|(id, result)| Some((id, result.err()?)))
 }

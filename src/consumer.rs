@@ -1,13 +1,12 @@
 //! What an operation does with the outcomes of its sources.
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::hooks::Hooks;
 use crate::panics::Panics;
-use crate::scheduler::{Options, Run, Signals};
+use crate::scheduler::{AnySignals, Clock, Options, Run};
 use crate::sealed::Sealed;
 use crate::sources::Sources;
 
@@ -40,10 +39,17 @@ pub trait OutcomeTypes: Sealed {
     #[doc(hidden)]
     fn abandon<L, F, H>(
         run: &mut Run<L, Self::Key, Self::Slot<F>>,
+        clock: &dyn Clock,
         hooks: &mut H,
         panics: &mut Panics,
     ) where
         H: Hooks<Self::Id, Self::Value, Self::Error>;
+
+    /// Whether nothing is left to do once the run is over.
+    #[doc(hidden)]
+    fn is_idle(&self) -> bool {
+        true
+    }
 
     /// Prints the name of the operation and its counts.
     #[doc(hidden)]
@@ -59,19 +65,24 @@ pub trait Consumer<F>: OutcomeTypes {
 
     /// Polls the run on behalf of the operation.
     #[doc(hidden)]
-    fn poll<L, X, Y, H>(
+    fn poll<L, S, H>(
         self: Pin<&mut Self>,
         run: &mut Run<L, Self::Key, Self::Slot<F>>,
-        signals: Pin<&mut Signals<X, Y>>,
+        clock: &dyn Clock,
+        signals: Pin<&mut S>,
         hooks: &mut H,
         cx: &mut Context<'_>,
     ) -> Poll<Self::Output>
     where
         L: Sources<Id = Self::Key, Future = Self::Slot<F>>,
-        X: Future,
-        Y: Future,
+        S: AnySignals,
         H: Hooks<Self::Id, Self::Value, Self::Error>;
 }
+
+/// A consumer whose sources are those of the caller, and not batches of them.
+///
+/// The trait is sealed.
+pub trait Single: OutcomeTypes {}
 
 /// A consumer that waits for the results, so that they can decide when the run ends.
 ///

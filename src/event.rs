@@ -28,7 +28,8 @@ use crate::{Reason, SourceError};
 ///             Event::Finished { id, result: Ok(value), .. } => format!("{id} returned {value}"),
 ///             Event::Finished { id, result: Err(error), .. } => format!("{id} failed: {error}"),
 ///             Event::Unfinished { id, reason, .. } => format!("{id} was stopped: {reason}"),
-///             _ => unreachable!("no more events in this version"),
+///             Event::NotStarted { id, reason, .. } => format!("{id} did not start: {reason}"),
+///             _ => return,        // an event of a later version
 ///         });
 ///     })
 ///     .await;

@@ -10,6 +10,7 @@ use crate::hooks::{Hooks, NoHooks, WithRule};
 use crate::operation::Operation;
 use crate::scheduler::{Options, Signals, limit};
 use crate::sources::IntoSources;
+use crate::timer::{SystemTimer, Timer};
 pub use collector::Collector;
 pub(crate) use collector::drop_aggregate;
 
@@ -62,7 +63,8 @@ pub(crate) use collector::drop_aggregate;
 ///
 /// # Errors
 ///
-/// [`Reason::TimedOut`](crate::Reason::TimedOut) and [`Reason::Cancelled`](crate::Reason::Cancelled).
+/// [`Reason::TimedOut`](crate::Reason::TimedOut), [`Reason::Cancelled`](crate::Reason::Cancelled) and
+/// [`Reason::Drained`](crate::Reason::Drained).
 /// With the matching policy also [`Reason::SourceFailed`](crate::Reason::SourceFailed) and
 /// [`Reason::QuorumUnreachable`](crate::Reason::QuorumUnreachable). Without such a policy, a source that
 /// fails does not interrupt the run.
@@ -91,9 +93,11 @@ pub(crate) use collector::drop_aggregate;
 ///   polls, or 128 polls of sources, whichever comes first.
 /// - A run that is polled *late*, a millisecond or more after a deadline, first gives the runtime a
 ///   turn: the thread was busy, or the process was stopped, and answers may still be in the sockets. The
-///   run starts no more sources. It waits until no answer has come for 1 to 8 ms (a sixteenth of its
+///   run starts no more sources. It waits until no answer has come for 1 to 15 ms (an eighth of its
 ///   lateness), and then for 64 polls. In all it waits at most 20 ms, or as long as it was late, up to
 ///   100 ms.
+///   With a [`Timer`](crate::Timer) of a runtime, the run waits for its sleep first; if it is less than 8 ms
+///   late, that and the 64 polls are all.
 /// - Polling the sources that were woken takes at most 20 ms, or as long as most of those that are
 ///   polled have their answers. A source that is not reached is unfinished.
 ///
@@ -136,11 +140,12 @@ where
 }
 
 /// The future of [`fetch_and_aggregate`].
-pub type FetchAndAggregate<L, K, F, T, E, S = Signals, H = NoHooks> =
-    Operation<L, F, Collector<K, T, E>, S, H>;
+pub type FetchAndAggregate<L, K, F, T, E, S = Signals, H = NoHooks, Z = SystemTimer> =
+    Operation<L, F, Collector<K, T, E>, S, H, Z>;
 
-impl<L, K, F, T, E, S, H> FetchAndAggregate<L, K, F, T, E, S, H>
+impl<L, K, F, T, E, S, H, Z> FetchAndAggregate<L, K, F, T, E, S, H, Z>
 where
+    Z: Timer,
     H: Hooks<K, T, E>,
 {
     /// Ends the run with `Ok` as soon as `rule` says that the aggregate so far is enough. It is
@@ -171,7 +176,7 @@ where
     /// # });
     /// ```
     #[track_caller]
-    pub fn stop_when<N>(self, rule: N) -> FetchAndAggregate<L, K, F, T, E, S, WithRule<H, N>>
+    pub fn stop_when<N>(self, rule: N) -> FetchAndAggregate<L, K, F, T, E, S, WithRule<H, N>, Z>
     where
         N: FnMut(&Aggregate<K, T, E>) -> bool,
     {

@@ -3,8 +3,10 @@
 //! - [`from_go`]: contexts, `errgroup`, wait groups and channels, each beside its counterpart.
 //! - [`from_join_set`]: for code that spawns its sources on tokio.
 //! - [`from_buffer_unordered`]: for code that drives a stream of futures.
-//! - [`recipes`]: errors, retries, limits per host, sources from streams, crawlers, spans, progress,
-//!   paused time, parallelism, blocking work, WebAssembly.
+//! - [`from_queue`]: for work that arrives over time: queues, crawlers, pipelines, order, graceful
+//!   shutdown.
+//! - [`limits`]: which limit to take, per host, shared by runs, adaptive, by weight and per second; deadlocks.
+//! - [`recipes`]: a handler of axum, errors, retries, spans, progress, timers and tests, parallelism, blocking work, WebAssembly.
 //! - [`dropping`]: what stops when a future is dropped, and what does not.
 //! - [`unusual_input`]: what happens to unusual input, and with misbehaving executors and wakers.
 //!
@@ -18,6 +20,12 @@ pub mod from_join_set {}
 
 #[doc = include_str!("guide/from_buffer_unordered.md")]
 pub mod from_buffer_unordered {}
+
+#[doc = include_str!("guide/from_queue.md")]
+pub mod from_queue {}
+
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
 
 #[doc = include_str!("guide/recipes.md")]
 pub mod recipes {}

@@ -125,8 +125,14 @@ pub enum Reason {
     TimedOut,
     /// The future given to `cancel_on` completed.
     Cancelled,
+    /// The run was told to [drain](crate::Operation::drain_on), and some sources had not started, or there
+    /// may be more in a stream; or the [drain timeout](crate::Operation::drain_timeout) ended before every
+    /// source in flight had answered and every outcome was delivered.
+    Drained,
     /// All receivers of the outcomes of [`stream_results`](crate::stream_results) are gone.
     ReceiverClosed,
+    /// A body of [`for_each_result`](crate::for_each_result()) returned an error.
+    BodyFailed,
     /// A source failed, and [`fail_fast`](crate::Operation::fail_fast) was set. Batches that
     /// are stopped because another one failed have this reason too, without errors of their own.
     SourceFailed,
@@ -146,7 +152,9 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::TimedOut => "timed out",
             Self::Cancelled => "cancelled",
+            Self::Drained => "drained",
             Self::ReceiverClosed => "receiver closed",
+            Self::BodyFailed => "body failed",
             Self::SourceFailed => "source failed",
             Self::QuorumUnreachable => "quorum unreachable",
             Self::NotNeeded => "not needed",
@@ -157,7 +165,7 @@ impl fmt::Display for Reason {
 
 impl Error for Reason {}
 
-/// The counts in the text of an [`Interrupted`], for the three results that a run can have.
+/// The counts in the text of an [`Interrupted`], for the results that a run can have.
 pub trait Summary {
     /// Writes the counts.
     fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;

@@ -12,13 +12,14 @@
 //!
 //! [structured concurrency]: https://vorpus.org/blog/notes-on-structured-concurrency-or-go-statement-considered-harmful/
 //!
-//! # The three operations
+//! # The operations
 //!
 //! | operation | what it does | resolves to |
 //! |---|---|---|
 //! | [`fetch_and_aggregate`] | waits for all sources, under one deadline | an [`Aggregate`]: results, errors, unfinished |
 //! | [`process_batch`] | does so for several batches, each under its own deadline | one aggregate per batch, in order |
 //! | [`stream_results`] | sends each outcome into a channel as soon as it arrives | what was delivered, and what was not |
+//! | [`for_each_result`] | passes each outcome to an async closure as soon as it arrives | what was handled, and what was not |
 //!
 //! A *source* is an id, of any type, and a future that resolves to a `Result`. All sources run
 //! concurrently in the task that polls the operation: nothing is spawned, nothing blocks, and any
@@ -58,7 +59,8 @@
 //! ```
 //!
 //! A run ends early by a *signal*, which is a future that you pass in, by a *deadline*, or by a
-//! *policy*, which is a rule about outcomes such as a quorum.
+//! *policy*, which is a rule about outcomes such as a quorum. It *drains* if it starts no more sources and
+//! lets those in flight finish.
 //!
 //! # Which one do I want?
 //!
@@ -70,17 +72,26 @@
 //! | three answers out of five | [`quorum(3)`][quorum] |
 //! | answers until they add up to enough | [`stop_when`] |
 //! | each answer as soon as it arrives | [`stream_results`], and a task that reads the channel |
-//! | work that arrives over time: a queue, a channel, a crawl | [`from_stream`], see [the guide](guide::recipes#sources-from-a-channel) |
+//! | async work for each answer, while the others are still awaited | [`for_each_result`] |
+//! | answers in the order of the sources | [`in_order`] |
+//! | work that arrives over time: a queue, a channel, a crawl | [`from_stream`], see [the guide](guide::from_queue) |
+//! | a graceful shutdown | [`drain_on`] |
 //! | several groups of sources, each with its own deadline | [`process_batch`] |
 //! | at most N requests at a time | [`concurrency`] |
-//! | at most N requests at a time per host | [`process_batch`], a batch for each host, with [`source_concurrency`], see [the guide](guide::recipes#limits-per-host) |
+//! | at most N requests to a backend, by all runs of the process | [`concurrency`] with a [`Limit`] |
+//! | at most N sources in all | `take(N)` of the iterator or the stream |
+//! | at most N requests at a time per host | [`concurrency_per`], see [the guide](guide::limits) |
+//! | at most so much memory, or cost, at a time | [`weight`] |
+//! | at most N starts per second | [`rate`] with a [`Rate`] |
 //! | to give up one slow source, not all | [`source_timeout`] |
+//! | to end by a deadline that the caller has set | [`deadline`] |
+//! | tests that do not wait for timeouts | [`timer`], with a [`TestTimer`] or with the timer of a runtime, see [the guide](guide::recipes#the-timer-of-a-runtime) |
 //! | a second attempt when a source is slow | [`hedge`] |
-//! | a second attempt when a source fails | a retry loop within the source, see [the guide](guide::recipes#deadlines-that-span-retries) |
+//! | a second attempt when a source fails | [`retry`], see [the guide](guide::recipes#deadlines-that-span-retries) |
 //! | a panic of a source as one more error | [`catch_panics`] |
 //! | a progress bar, metrics, a trace | [`observe`] |
 //!
-//! # What to pass to `cancel_on`
+//! # What to pass to `cancel_on` and `drain_on`
 //!
 //! Any future. A run that is cancelled resolves to its partial result; a run that is dropped returns
 //! nothing.
@@ -95,7 +106,7 @@
 //! | a channel that is closed | `async move { while receiver.recv().await.is_ok() {} }` of an `async_channel` |
 //! | a shared state | `async move { watched.wait_for(\|is_over\| *is_over).await.map(drop) }` of a `tokio::sync::watch` |
 //! | an optional signal | `async move { match signal { Some(signal) => drop(signal.await), None => pending().await } }` |
-//! | a timer of yours | not this, but [`expire_on`], whose reason is [`Reason::TimedOut`] |
+//! | a timer of yours | not this, but [`timer`], for all timeouts, or [`expire_on`], for one sleep; their reason is [`Reason::TimedOut`] |
 //!
 //! # When not to use this
 //!
@@ -103,7 +114,7 @@
 //! - For work that keeps the processor busy: sources share one task, and so one thread. Let each
 //!   source await a task of your executor that does the work, see [the
 //!   guide](guide::recipes#parallelism).
-//! - For outcomes in the order of the sources: they come in the order of completion.
+//! - For work that has to outlive the code that started it: dropping a run drops its sources.
 //!
 //! # How it compares
 //!
@@ -112,7 +123,7 @@
 //! | outcomes carry the id of their source | yes | by hand | by place in `join`, by key in `FutureGroup` | by hand | by the task's id; `JoinMap` of tokio-util |
 //! | names the sources that did not answer | yes | by hand | by hand | by hand | by hand; `JoinMap::keys` |
 //! | keeps the results at a deadline | yes | `take_until` | by hand | `take_until` | yes, in the set |
-//! | timeout for each source | yes, one timer for all | a timer for each | a timer for each | a timer for each | a timer for each |
+//! | timeout for each source, or by its id | yes, one sleep for all | a timer for each | a timer for each | a timer for each | a timer for each |
 //! | concurrency limit | yes | `buffer_unordered` | `limit` | yes | a semaphore |
 //! | fail-fast, quorum | yes, with the partial result | `try_collect`, `take`, without it | `try_join`, `race_ok`, without it | `try_join_all`, without it | by hand |
 //! | polls only woken sources | yes | yes | `join` and groups; not `race` | yes | yes |
@@ -120,9 +131,11 @@
 //! | runs on all cores | no | no | no | no | yes |
 //! | executors | any | any | any | any | tokio |
 //! | drops its futures at once when dropped | yes | yes | yes | yes | when each task is next scheduled |
-//! | more sources while it runs | [`from_stream`], or the iterator | `push` | `FutureGroup::insert` | `push` | `spawn` |
+//! | more sources while it runs | [`from_stream`] | `push` | `FutureGroup::insert` | `push` | `spawn` |
 //! | sources from a stream | yes | yes | yes | yes | by hand |
-//! | outcomes in the order of the sources | no; sort by id | `buffered` | `join` | `buffered_ordered` | `JoinQueue` of tokio-util |
+//! | outcomes in the order of the sources | [`in_order`] | `buffered` | `join` | `buffered_ordered` | `JoinQueue` of tokio-util |
+//! | async work for each outcome while sources are polled | [`for_each_result`] | no | `ConcurrentStream::for_each` | no | by hand |
+//! | graceful shutdown: start no more, finish the rest | [`drain_on`] | `take_until` on the stream of sources | by hand | as `buffer_unordered` | by hand |
 //! | combinators on outcomes | no | yes | maps | yes | no |
 //! | a few futures of different types | no | no | yes, tuples | no | no |
 //! | without `std` | no | yes | yes | yes | no |
@@ -137,6 +150,7 @@
 //!
 //! None is on by default.
 //!
+//! - `test-util`: [`TestTimer`], whose clock belongs to a test. Use it in dev-dependencies.
 //! - `wasm-bindgen`: clock and timers from JavaScript on `wasm32-unknown-unknown`, in browsers and in
 //!   Node. Without it this crate does not compile there, because no deadline would hold. It changes
 //!   nothing on any other target (under resolver 2, the default since edition 2021, or later); see
@@ -144,8 +158,8 @@
 //!
 //! # More
 //!
-//! - [The guide](guide): from Go, from `JoinSet`, from `buffer_unordered`; recipes; what dropping
-//!   cannot do; what becomes of unusual input.
+//! - [The guide](guide): from Go, from `JoinSet`, from `buffer_unordered`; queues and streams; recipes;
+//!   what dropping cannot do; what becomes of unusual input.
 //! - [Examples](https://github.com/futures-aggregate/futures-aggregate/tree/main/examples):
 //!   programs with real clients, on several executors.
 //!
@@ -155,10 +169,17 @@
 //! [`catch_panics`]: Operation::catch_panics
 //! [`observe`]: Operation::observe
 //! [`concurrency`]: Operation::concurrency
-//! [`source_concurrency`]: ProcessBatch::source_concurrency
+//! [`concurrency_per`]: Operation::concurrency_per
+//! [`weight`]: Operation::weight
+//! [`rate`]: Operation::rate
 //! [`source_timeout`]: Operation::source_timeout
+//! [`deadline`]: Operation::deadline
+//! [`timer`]: Operation::timer
 //! [`expire_on`]: Operation::expire_on
+//! [`drain_on`]: Operation::drain_on
+//! [`in_order`]: Operation::in_order
 //! [`hedge`]: hedge()
+//! [`retry`]: retry()
 //! [`FuturesUnordered`]: https://docs.rs/futures/latest/futures/stream/struct.FuturesUnordered.html
 //! [`buffer_unordered`]: https://docs.rs/futures/latest/futures/stream/trait.StreamExt.html#method.buffer_unordered
 //! [futures-concurrency]: https://docs.rs/futures-concurrency
@@ -172,24 +193,34 @@
 mod operation;
 
 mod fetch_and_aggregate;
+mod for_each_result;
 mod process_batch;
 mod stream_results;
 
+mod attempts;
 mod hedge;
+mod retry;
 
 mod consumer;
 mod hooks;
+mod in_order;
+mod source_driver;
 mod sources;
 
+mod limit;
+mod rate;
 mod scheduler;
 
 mod panics;
+mod parking;
 mod sealed;
+mod timer;
 
 mod aggregate;
 mod batches;
 mod cause;
 mod event;
+mod handled;
 mod interrupted;
 mod streamed;
 
@@ -200,17 +231,27 @@ pub mod types;
 pub mod guide;
 
 pub use crate::aggregate::{Aggregate, Outcome, SourceError};
+pub use crate::attempts::{AttemptBudget, AttemptsFailed};
 pub use crate::batches::{BatchOutcome, Batches};
 pub use crate::cause::{Cause, Partial};
 pub use crate::event::Event;
 pub use crate::fetch_and_aggregate::{FetchAndAggregate, fetch_and_aggregate};
-pub use crate::hedge::{AttemptsFailed, Hedge, HedgeBudget, hedge};
+pub use crate::for_each_result::{ForEachResult, for_each_result};
+pub use crate::handled::Handled;
+pub use crate::hedge::{Hedge, HedgeDelay, hedge};
 pub use crate::interrupted::{Interrupted, Reason};
+pub use crate::limit::Limit;
 pub use crate::operation::Operation;
 pub use crate::process_batch::{ProcessBatch, process_batch};
+pub use crate::rate::Rate;
+pub use crate::retry::{Attempt, Retry, retry};
 pub use crate::sources::{each, from_stream};
 pub use crate::stream_results::{StreamResults, stream_results};
 pub use crate::streamed::Streamed;
+#[cfg(any(test, feature = "test-util"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub use crate::timer::TestTimer;
+pub use crate::timer::{SystemTimer, Timer};
 
 /// The README's examples, which run with the tests.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::Waker;
 
 /// The first panic of several steps that must all run.
 #[derive(Default)]
@@ -36,6 +37,13 @@ impl Panics {
         match self.first {
             None => self.first = Some(payload),
             Some(_) => discard(payload),
+        }
+    }
+
+    /// Keeps the panic of later steps, unless there was one before.
+    pub(crate) fn append(&mut self, later: Self) {
+        if let Some(payload) = later.first {
+            self.note(payload);
         }
     }
 
@@ -78,6 +86,15 @@ impl Panics {
 pub(crate) fn contain(step: impl FnOnce()) {
     let mut panics = Panics::default();
     panics.catch(step);
+    panics.resume();
+}
+
+/// Wakes tasks. If a waker panics, the others are woken before the panic is resumed.
+pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
+    let mut panics = Panics::default();
+    for waker in wakers {
+        panics.catch(|| waker.wake());
+    }
     panics.resume();
 }
 

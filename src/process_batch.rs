@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use crate::BatchOutcome;
 use crate::hooks::{Hooks, NoHooks, WithBatchRule};
+use crate::limit::Concurrency;
 use crate::operation::Operation;
 use crate::scheduler::{Options, Signals, limit};
 use crate::sources::{IntoBatches, IntoSources};
+use crate::timer::{SystemTimer, Timer};
 pub use batcher::{Batch, Batcher};
 pub use numbered::Numbered;
 
@@ -58,8 +60,9 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 ///
-/// [`Reason::TimedOut`](crate::Reason::TimedOut) and [`Reason::Cancelled`](crate::Reason::Cancelled), if
-/// the whole has a [`timeout`](crate::Operation::timeout) or a signal. With the matching policy also
+/// [`Reason::TimedOut`](crate::Reason::TimedOut), [`Reason::Cancelled`](crate::Reason::Cancelled) and
+/// [`Reason::Drained`](crate::Reason::Drained), if the whole has a
+/// [`timeout`](crate::Operation::timeout) or a signal. With the matching policy also
 /// [`Reason::SourceFailed`](crate::Reason::SourceFailed) and
 /// [`Reason::QuorumUnreachable`](crate::Reason::QuorumUnreachable). Without such a policy, what happens
 /// within a batch is the outcome of that batch, and does not interrupt the whole.
@@ -102,15 +105,20 @@ where
 }
 
 /// The future of [`process_batch`]. `B` is what the batches come from, and `I` the sources of one.
-pub type ProcessBatch<B, I, K, F, T, E, S = Signals, H = NoHooks> =
-    Operation<Numbered<B, T, E>, F, Batcher<I, K, T, E>, S, H>;
+pub type ProcessBatch<B, I, K, F, T, E, S = Signals, H = NoHooks, Z = SystemTimer> =
+    Operation<Numbered<B, T, E>, F, Batcher<I, K, T, E>, S, H, Z>;
 
-impl<B, I, K, F, T, E, S, H> ProcessBatch<B, I, K, F, T, E, S, H>
+impl<B, I, K, F, T, E, S, H, Z> ProcessBatch<B, I, K, F, T, E, S, H, Z>
 where
+    Z: Timer,
     H: Hooks<K, T, E>,
 {
-    /// Has at most `limit` sources in flight within each batch. Without it all sources of a batch
+    /// Has at most `limit` sources in flight within each batch, or, if it is a [`Limit`](crate::Limit), in all
+    /// batches and all other runs that share it. Without it all sources of a batch
     /// are started with it.
+    ///
+    /// For a limit on each host do not make batches: put all sources into one run with
+    /// [`concurrency_per`](crate::Operation::concurrency_per).
     ///
     /// # Panics
     ///
@@ -123,16 +131,16 @@ where
     /// use futures_aggregate::process_batch;
     ///
     /// # futures::executor::block_on(async {
-    /// // One batch for each host: no more than two requests at a time for any of them.
-    /// let pages = |host| (0..10).map(move |page| ((host, page), ready(Ok::<_, ()>(page))));
-    /// let batches = ["a.example", "b.example"].map(pages);
+    /// // One batch for each report, with its own deadline. Two queries of each at a time.
+    /// let queries = |report| (0..10).map(move |query| ((report, query), ready(Ok::<_, ()>(query))));
+    /// let batches = ["sales", "stock"].map(queries);
     /// let outcomes = process_batch(batches).source_concurrency(2).await.unwrap();
     /// assert_eq!(outcomes[1].as_ref().unwrap().results.len(), 10);
     /// # });
     /// ```
     #[track_caller]
-    pub fn source_concurrency(mut self, limit: usize) -> Self {
-        self.consumer_mut().options.set_concurrency(limit);
+    pub fn source_concurrency<'a>(mut self, limit: impl Into<Concurrency<'a>>) -> Self {
+        self.consumer_mut().options.limit_concurrency(limit.into());
         self
     }
 
@@ -191,7 +199,7 @@ where
     /// ```
     #[track_caller]
     pub fn batch_fail_fast(mut self) -> Self {
-        self.consumer_mut().options.policies.fail_fast = true;
+        self.consumer_mut().options.policies.set_fail_fast();
         self
     }
 
@@ -255,7 +263,7 @@ where
     /// # });
     /// ```
     #[track_caller]
-    pub fn stop_when<N>(self, rule: N) -> ProcessBatch<B, I, K, F, T, E, S, WithBatchRule<H, N>>
+    pub fn stop_when<N>(self, rule: N) -> ProcessBatch<B, I, K, F, T, E, S, WithBatchRule<H, N>, Z>
     where
         N: FnMut(&[Option<BatchOutcome<K, T, E>>]) -> bool,
     {

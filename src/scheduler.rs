@@ -12,7 +12,7 @@
 //! The stop policies are checked after each outcome.
 
 mod admission;
-mod alarms;
+mod alarm;
 mod budget;
 mod clock;
 mod deadlines;
@@ -28,6 +28,7 @@ mod policy;
 mod races;
 mod ready;
 mod recovery;
+mod samples;
 mod shutdown;
 mod signals;
 mod slots;
@@ -35,30 +36,31 @@ mod start;
 mod sync;
 mod task;
 
-use std::future::Future;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
 use admission::Admission;
+pub(crate) use alarm::{Alarm, WithAlarm};
 pub(crate) use budget::Budget;
-use clock::Instant;
+pub(crate) use clock::Clock;
 use deadlines::Deadlines;
-pub(crate) use driver::{Driver, End};
+pub(crate) use driver::{Around, Driver, End, Starts, Stay};
 use grace::Grace;
 use in_flight::InFlight;
 pub(crate) use options::{Options, Policies, limit};
 pub(crate) use policy::{Counts, Verdicts};
 use ready::Next;
-pub(crate) use ready::{Flag, Ready};
-pub(crate) use signals::Watch;
-pub use signals::{First, Never, Signals};
+pub(crate) use ready::{Flag, RaisedFlag, Ready};
+use samples::Sampler;
+pub use signals::{AnySignals, First, MaybeSignal, Never, Signals};
+pub(crate) use signals::{Inside, Watch};
 
 use crate::Reason;
-use crate::panics::Panics;
+use crate::panics::{Panics, contain};
 use crate::sources::Sources;
+use crate::timer::Instant;
 
 /// A run: sources of type `G`, named by `K`, taken from a list `L`, and the state of polling them.
 pub struct Run<L, K, G> {
@@ -71,8 +73,12 @@ pub struct Run<L, K, G> {
     options: Options,
     /// What may start.
     admission: Admission,
-    /// Deadlines, and the alarm for the next of them.
+    /// What adaptive limits are told of sources.
+    sampler: Sampler,
+    /// The deadlines that are not those of sources.
     deadlines: Deadlines,
+    /// The time of the latest alarm that has gone off.
+    slept_until: Option<Instant>,
     /// How far the run has come.
     stage: Stage,
     /// The clock at the start of this poll, or when it was read again. `None` without deadlines.
@@ -85,6 +91,8 @@ pub struct Run<L, K, G> {
     calm_polls: u32,
     /// Whether sweeps are shuffled, as they are once a sweep has left a source pending.
     is_shuffled: bool,
+    /// The reason of a run whose deadline has passed.
+    closing: Option<Reason>,
     /// The time between a deadline and its effect.
     grace: Option<Box<Grace>>,
     /// Deadlines up to this one have had their grace.
@@ -93,16 +101,22 @@ pub struct Run<L, K, G> {
     late_left: bool,
     /// Whether the last poll panicked.
     has_panicked: bool,
+    /// The slot of the last source whose first poll was left to a sweep.
+    not_polled: Option<usize>,
     /// The slot whose source is being polled, or made. Still set after the source has panicked.
     polling: Option<usize>,
     /// Whether the list is being polled for a source. Still set after the list has panicked.
     pulling: bool,
+    /// Whether the list has parked a source, and may have one that can start.
+    list_goes_on: bool,
     /// Whether the list is pending. It is polled again when it was woken.
     list_waits: bool,
     /// Whether the last poll polled the list before the sources that were woken.
     was_list_first: bool,
     /// The panic of an observer that was told of a start. The source is put into its slot first.
     start_panics: Panics,
+    /// Whether a run that drains has one more poll, to look for the end of its list.
+    looks_for_end: bool,
     /// The number of sources to name after the run has ended.
     unnamed: usize,
 }
@@ -122,6 +136,15 @@ enum Stage {
     Done,
 }
 
+/// Wakes a task if it is dropped, because a panic unwinds.
+struct WakeOnUnwind<'a>(&'a Waker);
+
+impl Drop for WakeOnUnwind<'_> {
+    fn drop(&mut self) {
+        contain(|| self.0.wake_by_ref());
+    }
+}
+
 impl<L, K, G> Run<L, K, G> {
     /// A run that was never polled.
     #[inline(always)]
@@ -130,26 +153,32 @@ impl<L, K, G> Run<L, K, G> {
         L: Sources<Id = K>,
     {
         Self {
-            ready: Ready::new(),
+            ready: Ready::unused(),
             in_flight: InFlight::new(sources),
             options,
-            admission: Admission::new(&options),
+            admission: Admission::none(),
+            sampler: Sampler::none(),
             deadlines: Deadlines::new(),
+            slept_until: None,
             stage: Stage::New,
             now: None,
             has_started: false,
             pending_after: 0,
             calm_polls: u32::MAX,
             is_shuffled: false,
+            closing: None,
             grace: None,
             settled: None,
             late_left: false,
             has_panicked: false,
+            not_polled: None,
             polling: None,
             pulling: false,
+            list_goes_on: false,
             list_waits: false,
             was_list_first: false,
             start_panics: Panics::default(),
+            looks_for_end: false,
             unnamed: 0,
         }
     }
@@ -179,6 +208,27 @@ impl<L, K, G> Run<L, K, G> {
         self.in_flight.list.as_mut()
     }
 
+    /// Takes the list, before the first poll.
+    pub(crate) fn take_list(&mut self) -> Option<L> {
+        self.in_flight.list.take()
+    }
+
+    /// Whether the run has ended, and names sources that were never started.
+    pub(crate) fn is_naming(&self) -> bool {
+        matches!(self.stage, Stage::Naming(_))
+    }
+
+    /// The list of sources not started yet, if it has not come to its end.
+    pub(crate) fn list(&self) -> Option<&L> {
+        self.in_flight.list.as_ref()
+    }
+
+    /// The same, for a caller that adds to a list that is pending.
+    pub(crate) fn list_mut(&mut self) -> Option<&mut L> {
+        self.list_waits = false;
+        self.in_flight.list.as_mut()
+    }
+
     /// Whether the run was never polled.
     pub(crate) fn is_new(&self) -> bool {
         matches!(self.stage, Stage::New)
@@ -199,8 +249,12 @@ impl<L, K, G> Run<L, K, G> {
         self.ready.close();
     }
 
-    /// Drops every source in flight, oldest first, and passes on its id and how long ago it started.
-    pub(crate) fn drop_each(&mut self, panics: &mut Panics, dropped: impl FnMut(&K, Duration)) {
+    /// Drops every source in flight, oldest first, and passes on its id and when it started.
+    pub(crate) fn drop_each(
+        &mut self,
+        panics: &mut Panics,
+        dropped: impl FnMut(&K, Option<Instant>),
+    ) {
         self.in_flight.drop_each(panics, dropped);
     }
 
@@ -214,35 +268,43 @@ impl<L, K, G> Run<L, K, G>
 where
     L: Sources<Id = K, Future = G>,
 {
-    /// Polls the run. Returns how it ended. A run inside another run starts sources only if it
-    /// `may_start` them.
-    pub(crate) fn poll<C: Future, X: Future>(
+    /// Polls the run. Returns how it ended. `starts` comes from the run around this one, if there is
+    /// one.
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        mut signals: Pin<&mut Signals<C, X>>,
-        may_start: bool,
+        clock: &dyn Clock,
+        starts: Starts,
+        mut signals: Pin<&mut impl AnySignals>,
         driver: &mut impl Driver<K, G>,
     ) -> Poll<End> {
+        // The clock of the caller may panic.
+        let guard = WakeOnUnwind(cx.waker());
         match self.stage {
             Stage::New => {
-                self.admission = Admission::new(&self.options);
-                self.now = self.deadlines.start(&self.options.limits);
+                self.ready.acquire();
+                self.admission = Admission::new(&self.options, L::PARKS);
+                self.sampler = Sampler::new(&self.options);
+                self.now = self.deadlines.start(&self.options.limits, clock);
             }
-            Stage::Running => self.now = self.options.limits.now(),
+            Stage::Running => self.now = self.now.map(|_| clock.now()),
             Stage::Naming(end) => {
-                let budget = &mut Budget::open(None);
+                let budget = &mut Budget::open(None, clock);
+                std::mem::forget(guard);
                 return self.finish(end, cx, budget, driver, Panics::default());
             }
             Stage::Ended(end) => {
                 self.stage = Stage::Done;
+                std::mem::forget(guard);
                 return Poll::Ready(end);
             }
             Stage::Done => panic!("polled after completion; check `is_terminated()` first"),
         }
-        self.admission.begin_poll(may_start);
-        self.pending_after = 0;
-        let budget = &mut Budget::open(self.now);
+        let budget = &mut Budget::open(self.now, clock);
+        std::mem::forget(guard);
         self.ready.begin_poll();
+        self.admission.begin_poll(starts, self.now, &mut self.ready);
+        self.pending_after = 0;
         if L::MAY_WAIT && self.ready.take_flag(Flag::Sources) {
             self.list_waits = false;
         }
@@ -263,14 +325,16 @@ where
                     signals.clear(&mut panics);
                     let end = match end {
                         // The deadline came first if it has passed.
-                        Err(Reason::ReceiverClosed) if self.is_closing() => Err(Reason::TimedOut),
+                        Err(reason @ Reason::ReceiverClosed) => Err(self.closing.unwrap_or(reason)),
                         end => end,
                     };
                     return self.finish(end, cx, budget, driver, panics);
                 }
                 Err(payload) => {
                     budget.release();
-                    let panics = self.recover(payload, budget, driver);
+                    let mut panics = Panics::default();
+                    let recovered = panics.catch(|| self.recover(payload, budget, driver));
+                    let panics = recovered.unwrap_or(panics);
                     if panics.is_some() {
                         self.has_panicked = true;
                         self.ready.end_poll(cx.waker(), Next::Again);
@@ -289,7 +353,7 @@ where
         &mut self,
         end: End,
         cx: &mut Context<'_>,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
         mut panics: Panics,
     ) -> Poll<End> {
@@ -306,18 +370,24 @@ where
 
     /// One poll. Breaks when the run ends; otherwise returns what follows the poll. `is_rest` is true
     /// for the rest of a poll in which a panic was caught.
-    fn step<C: Future, X: Future>(
+    fn step<D: Driver<K, G>>(
         &mut self,
         is_rest: bool,
-        mut signals: Pin<&mut Signals<C, X>>,
-        budget: &mut Budget,
-        driver: &mut impl Driver<K, G>,
+        mut signals: Pin<&mut impl AnySignals>,
+        budget: &mut Budget<'_>,
+        driver: &mut D,
     ) -> ControlFlow<End, Next> {
         let is_new = matches!(self.stage, Stage::New);
         self.stage = Stage::Running;
 
         // 1. Signals. They come first, while the task's cooperative budget is fresh.
         signals.as_mut().poll(&mut self.ready);
+        if let Some(now) = self.now {
+            self.slept_until = signals.as_mut().poll_alarm(now);
+            if D::SOURCES_ARE_RUNS {
+                self.wake_due(self.due_inside(now, budget.clock()));
+            }
+        }
         if self.has_panicked || is_rest {
             // The panic came before the policies could see the last outcome.
             self.verdict(driver)?;
@@ -325,10 +395,16 @@ where
         if signals.is_cancelled() {
             return ControlFlow::Break(Err(Reason::Cancelled));
         }
+        if signals.is_drained() {
+            self.drain::<D>();
+        }
         if let Some(reason) = driver.poll_stop(&mut self.ready) {
             return ControlFlow::Break(Err(reason));
         }
         if is_new {
+            if self.is_too_late() {
+                return ControlFlow::Break(Err(Reason::TimedOut));
+            }
             // A policy may already hold, for example an unreachable quorum.
             self.verdict(driver)?;
             match self.in_flight.not_started() {
@@ -338,14 +414,14 @@ where
         }
 
         // 2. Sources that were woken.
-        self.note_lateness(signals.is_expired(), budget, driver)?;
-        driver.flush(&mut self.ready, budget)?;
+        self.note_lateness(signals.as_mut(), budget, driver)?;
+        driver.flush_first(&mut self.ready, budget)?;
         if self.late_left {
             self.stop_late_sources(budget, driver)?;
         }
         if L::MAY_WAIT && self.is_shuffled {
             // A stream needs the cooperative budget as well, so it comes first in every second poll.
-            self.admit_first(driver);
+            self.admit_first(signals.as_mut(), budget.clock(), driver);
         }
         if !is_rest {
             self.ready.start_sweep(self.is_shuffled);
@@ -356,7 +432,7 @@ where
         // in every poll delays no deadline.
         if self.in_flight.list.is_some() {
             if !self.pulling {
-                self.admit(budget, driver)?;
+                self.admit(signals.as_mut(), budget, driver)?;
             }
             // The end of the list may make a quorum unreachable.
             self.verdict(driver)?;
@@ -365,21 +441,23 @@ where
         // 4. Deadlines of sources.
         let has_deadlines = self.now.is_some() || self.grace.is_some();
         if has_deadlines {
-            self.deadlines.note_alarm(&mut self.ready);
             self.stamp(budget);
-            if self.grace.is_none() && self.options.limits.source_timeout.is_some() {
+            if self.grace.is_none() && self.options.limits.has_source_timeouts() {
                 self.stop_late_sources(budget, driver)?;
             }
         }
         driver.flush(&mut self.ready, budget)?;
-        if self.is_complete(driver) {
-            return ControlFlow::Break(Ok(()));
+        self.end_if_complete(signals.as_mut(), budget, driver)?;
+        if self.is_drained(driver) {
+            // It only looks for the end of its list.
+            self.pulling = false;
+            return ControlFlow::Continue(Next::Again);
         }
 
         // 5. The deadline of the run.
         let mut next = None;
         if has_deadlines || signals.is_expired() {
-            next = self.check_grace(signals.is_expired(), budget, driver)?;
+            next = self.check_grace(signals.as_mut(), budget, driver)?;
         }
         self.pulling = false;
         if let Some(next) = next {
@@ -387,20 +465,29 @@ where
         }
         if has_deadlines {
             let is_start_due = |now| self.deadlines.is_start_due(now, &self.options.limits);
-            if self.now.is_some_and(is_start_due) && self.in_flight.list.is_some() {
+            if self.now.is_some_and(is_start_due) && self.has_next() {
                 self.admission.raise();
             }
         }
         let next_source = self.in_flight.slots.next_deadline();
-        ControlFlow::Continue(self.wait_until(next_source, driver))
+        ControlFlow::Continue(self.wait_until(next_source, None, signals, driver))
     }
 
     /// What follows a poll: another poll at once if there is work left, and otherwise the next wake or
-    /// the next deadline (of the run, of a source, or of a start).
+    /// the next deadline (of the run, of a source, of a start, of a run inside it, or of `rest`).
     #[inline]
-    fn wait_until(&mut self, next_source: Option<Instant>, driver: &impl Driver<K, G>) -> Next {
-        let is_busy =
-            self.can_admit(driver) || self.late_left || driver.can_flush() || self.ready.has_work();
+    fn wait_until<D: Driver<K, G>>(
+        &mut self,
+        next_source: Option<Instant>,
+        rest: Option<Instant>,
+        signals: Pin<&mut impl AnySignals>,
+        driver: &D,
+    ) -> Next {
+        let is_busy = self.can_admit(driver)
+            || self.late_left
+            || driver.can_flush()
+            || self.is_drained(driver)
+            || self.ready.has_work();
         if is_busy {
             return Next::Again;
         }
@@ -411,18 +498,45 @@ where
             .in_flight
             .list
             .as_ref()
-            .and(self.deadlines.next_start());
-        match self
-            .deadlines
-            .arm(now, [next_source, next_start], &self.ready)
-        {
+            .filter(|_| !self.list_waits)
+            .and(self.next_start());
+        let own = [self.deadlines.whole(), next_source, next_start];
+        let next = own.into_iter().flatten().min();
+        if next.is_some_and(|next| next <= now) {
+            return Next::Again;
+        }
+        // The times of these may have passed. They wait for the alarm.
+        let next_inside = match D::SOURCES_ARE_RUNS {
+            true => self.in_flight.slots.next_wake(),
+            false => None,
+        };
+        let next = [next, next_inside, rest].into_iter().flatten().min();
+        match signals.set_alarm(next, now, &self.ready) {
             true => Next::Again,
             false => Next::Wait,
         }
     }
 
+    /// When a source may start that waits for nothing but time.
+    fn next_start(&self) -> Option<Instant> {
+        let paced = self.deadlines.next_start();
+        let rated = self.admission.waits_until();
+        paced.into_iter().chain(rated).min()
+    }
+
+    /// Wakes the runs among the sources whose time has come.
+    fn wake_due(&mut self, due: Instant) {
+        while let Some(index) = self.in_flight.slots.take_due(due) {
+            self.ready.wake(index);
+        }
+    }
+
     /// Continues the current sweep, with the part of the budget that is not reserved for new sources.
-    fn sweep(&mut self, budget: &mut Budget, driver: &mut impl Driver<K, G>) -> ControlFlow<End> {
+    fn sweep(
+        &mut self,
+        budget: &mut Budget<'_>,
+        driver: &mut impl Driver<K, G>,
+    ) -> ControlFlow<End> {
         // Sources that wake themselves in every poll must not keep new ones from starting.
         if self.can_admit(driver) {
             budget.reserve();
@@ -436,7 +550,7 @@ where
     /// Polls the sources of the current sweep while there is budget.
     fn go_on_sweeping(
         &mut self,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End> {
         while Self::may_poll(budget, driver) {
@@ -450,14 +564,14 @@ where
 
     /// Whether the budget allows another source to be polled.
     #[inline(always)]
-    fn may_poll(budget: &mut Budget, driver: &impl Driver<K, G>) -> bool {
+    fn may_poll(budget: &mut Budget<'_>, driver: &impl Driver<K, G>) -> bool {
         // Every run polls at least one source.
         budget.has_more() && (!Self::are_runs(driver) || budget.has_share() || budget.is_fresh())
     }
 
     /// Whether the deadline of the run has passed.
     fn is_closing(&self) -> bool {
-        self.grace.as_ref().is_some_and(|grace| grace.covers_run)
+        self.closing.is_some()
     }
 
     /// Polls the source in a slot.
@@ -465,13 +579,33 @@ where
     fn poll_slot<D: Driver<K, G>>(
         &mut self,
         index: usize,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut D,
     ) -> ControlFlow<End> {
         if self.grace.is_some() && self.is_covered(index) {
             return self.poll_covered(index, budget, driver);
         }
-        self.poll_source(index, true, budget, driver)
+        let starts = self.starts_inside::<D>();
+        self.poll_source(index, starts, budget, driver)
+    }
+
+    /// What the runs among the sources may do now. If the signal to drain was woken in this poll, the
+    /// next poll polls it, and until then nothing starts.
+    #[inline(always)]
+    pub(super) fn starts_inside<D: Driver<K, G>>(&mut self) -> Starts {
+        match self.admission.starts_inside() {
+            Starts::Allowed if D::SOURCES_ARE_RUNS && self.ready.is_raised(Flag::Drain) => {
+                Starts::Paused
+            }
+            starts => starts,
+        }
+    }
+
+    /// For a run inside this one, to see whether this one's signal to drain was woken.
+    pub(crate) fn raised_drain(&mut self, signals: &impl AnySignals) -> Option<RaisedFlag> {
+        // The first poll of this run may be about to begin.
+        self.ready.acquire();
+        signals.raised_drain(&self.ready)
     }
 
     /// Polls a source whose deadline has passed, and notes its progress. If the source is a run, it
@@ -480,11 +614,11 @@ where
     fn poll_covered(
         &mut self,
         index: usize,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End> {
         let before = (budget.inside(), budget.outcomes());
-        let flow = self.poll_source(index, false, budget, driver);
+        let flow = self.poll_source(index, Starts::Paused, budget, driver);
         self.note_covered(before, budget, driver);
         flow
     }
@@ -494,8 +628,8 @@ where
     fn poll_source<D: Driver<K, G>>(
         &mut self,
         index: usize,
-        may_start: bool,
-        budget: &mut Budget,
+        starts: Starts,
+        budget: &mut Budget<'_>,
         driver: &mut D,
     ) -> ControlFlow<End> {
         let mut panics = Panics::default();
@@ -503,34 +637,46 @@ where
         // A spurious wakeup of an empty slot costs budget too.
         budget.spend();
         let slots = &mut self.in_flight.slots;
+        let around = Around {
+            clock: budget.clock(),
+            starts,
+            slept_until: self.slept_until,
+        };
         let poll = slots.poll(index, &mut self.ready, &mut panics, |source, cx| {
-            driver.poll_source(source, cx, may_start)
+            driver.poll_source(source, cx, around)
         });
         self.polling = None;
         let Poll::Ready((id, answer)) = poll else {
             self.pending_after = budget.spent();
+            if D::SOURCES_ARE_RUNS {
+                self.in_flight.slots.note_wake(index, D::wakes_at);
+            }
             return ControlFlow::Continue(());
         };
+        self.note_end(index);
         budget.note_outcome();
-        let elapsed = match D::TIMES_SOURCES {
-            true => self.in_flight.elapsed(index),
-            false => Duration::ZERO,
-        };
-        let flow = driver.finished(id, answer, elapsed, &mut panics);
+        let clock = budget.clock();
+        if self.sampler.is_on() {
+            let ending = driver.ending(&answer, &mut panics);
+            self.end_sample(index, ending, clock, &mut panics);
+        }
+        let stay = self
+            .in_flight
+            .stay(index, D::TIMES_SOURCES, clock, &mut panics);
+        let flow = driver.finished(id, answer, stay, &mut panics);
         panics.resume();
         flow?;
         self.verdict(driver)
     }
 
     /// Breaks if the stop policies end the run.
+    #[inline]
     fn verdict(&mut self, driver: &mut impl Driver<K, G>) -> ControlFlow<End> {
+        if !self.options.policies.has_any() {
+            return ControlFlow::Continue(());
+        }
         let in_flight = &self.in_flight;
-        let most_left = || {
-            in_flight
-                .not_started()
-                .1?
-                .checked_add(in_flight.slots.len())
-        };
+        let most_left = || in_flight.most_left();
         match driver.verdict(&self.options.policies, most_left) {
             Some(end) => ControlFlow::Break(end),
             None => ControlFlow::Continue(()),
@@ -544,16 +690,60 @@ where
         }
     }
 
-    /// Whether every source has answered and every outcome was passed on. A list that reports that it
-    /// is empty is polled once more, to be sure.
-    fn is_complete(&mut self, driver: &mut impl Driver<K, G>) -> bool {
+    /// Breaks if every source has answered and every outcome was passed on, or every source that has
+    /// started in a run that drains. A list that reports that it is empty is polled once more, to be
+    /// sure.
+    fn end_if_complete(
+        &mut self,
+        signals: Pin<&mut impl AnySignals>,
+        budget: &mut Budget<'_>,
+        driver: &mut impl Driver<K, G>,
+    ) -> ControlFlow<End> {
         if !self.in_flight.slots.is_empty() {
-            return false;
+            return ControlFlow::Continue(());
         }
         if self.in_flight.list.is_some() {
-            self.end_list(driver);
+            self.end_list(signals, budget.clock(), driver);
         }
-        self.in_flight.list.is_none() && self.occupied(driver) == 0
+        if self.occupied(driver) > 0 {
+            return ControlFlow::Continue(());
+        }
+        let is_draining = self.admission.is_draining();
+        let has_to_look = is_draining && L::MAY_WAIT && self.has_to_look_for_end();
+        if has_to_look && !budget.is_fresh() && !std::mem::replace(&mut self.looks_for_end, true) {
+            // The stream may need the cooperative budget, which the sources may have spent. In the next
+            // poll nothing comes before it.
+            return ControlFlow::Continue(());
+        }
+        if is_draining && !self.has_started_all(driver) {
+            return ControlFlow::Break(Err(self.closing.unwrap_or(Reason::Drained)));
+        }
+        if self.in_flight.list.is_some() {
+            return ControlFlow::Continue(());
+        }
+        // The end of the list may make a quorum unreachable.
+        self.verdict(driver)?;
+        ControlFlow::Break(Ok(()))
+    }
+
+    /// Whether a run that drains had started all its sources, after the last one has answered.
+    #[cold]
+    fn has_started_all(&mut self, driver: &mut impl Driver<K, G>) -> bool {
+        if self.has_to_look_for_end() {
+            self.poll_end(Reason::Drained, driver);
+        }
+        self.in_flight.list.is_none() && !self.in_flight.has_left_out && !driver.has_drained()
+    }
+
+    /// Whether a run that drains has nothing in flight any more.
+    #[inline]
+    fn is_drained(&self, driver: &impl Driver<K, G>) -> bool {
+        self.admission.is_draining() && self.occupied(driver) == 0
+    }
+
+    /// Whether a run that drains does not know whether its list has come to its end.
+    fn has_to_look_for_end(&self) -> bool {
+        self.in_flight.list.is_some() && !self.in_flight.has_left_out && !self.pulling
     }
 
     /// Whether the sources are runs, that is, batches.

@@ -55,6 +55,9 @@ pub trait IntoSources: Sealed {
     fn into_sources(self) -> Self::Sources;
 }
 
+/// The weight of a source by the rules around a list.
+pub(crate) type Weigh<'a, K> = &'a mut dyn FnMut(&K) -> usize;
+
 /// Sources that are not started yet.
 ///
 /// The trait is sealed. [`IntoSources`] says what implements it.
@@ -72,10 +75,60 @@ pub trait Sources: Sealed {
     /// Whether a panic of [`make`](Self::make) counts as a panic of the source.
     #[doc(hidden)]
     const MAKING_MAY_PANIC: bool = false;
+    /// Whether sources have keys or weights. Then sources that were taken from a list may be parked, and
+    /// [`poll_start`](Self::poll_start) finds the next one.
+    #[doc(hidden)]
+    const PARKS: bool = false;
 
-    /// The next source, as its id and what its future is made of.
+    /// Finds the source that starts next, and returns its weight; or takes one source from the list and returns 0,
+    /// to be called again. At most `look_ahead` sources wait because
+    /// there is no room for their keys. `weigh` is called once for each source, with rules around this list.
+    #[doc(hidden)]
+    fn poll_start(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _look_ahead: usize,
+        _weigh: Option<Weigh<'_, Self::Id>>,
+    ) -> Poll<Option<usize>> {
+        Poll::Ready(Some(1))
+    }
+
+    /// The next source, as its id and what its future is made of. Call [`poll_start`](Self::poll_start)
+    /// before.
     #[doc(hidden)]
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Self::Id, Self::Seed)>>;
+
+    /// The next source of a run that starts no more: parked ones first, in the order of the list.
+    #[doc(hidden)]
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Self::Id, Self::Seed)>> {
+        self.poll_next(cx)
+    }
+
+    /// The weight of a source by the rules of this list.
+    #[doc(hidden)]
+    fn weight(&mut self, _id: &Self::Id) -> usize {
+        1
+    }
+
+    /// The weight of all sources in flight. Only where sources are [parked](Self::PARKS).
+    #[doc(hidden)]
+    fn in_use(&self) -> usize {
+        0
+    }
+
+    /// The number of sources before this one in the list, where sources may start in another order.
+    #[doc(hidden)]
+    fn position(_seed: &Self::Seed) -> Option<usize> {
+        None
+    }
+
+    /// A source was put into a slot of the run.
+    #[doc(hidden)]
+    fn note_start(&mut self, _index: usize, _seed: &Self::Seed) {}
+
+    /// The source in a slot of the run has ended.
+    #[doc(hidden)]
+    fn note_end(&mut self, _index: usize) {}
 
     /// Makes the future of a source that is about to start.
     #[doc(hidden)]
@@ -90,6 +143,18 @@ pub trait Sources: Sealed {
     /// Bounds on the number of sources left, as [`Iterator::size_hint`] reports them.
     #[doc(hidden)]
     fn sources_left(&self) -> (usize, Option<usize>);
+
+    /// How many sources can be named at the end of a run, although the others are not known.
+    #[doc(hidden)]
+    fn names_left(&self) -> usize {
+        0
+    }
+
+    /// Whether all sources that are left can be named, as those of an iterator with an upper bound.
+    #[doc(hidden)]
+    fn names_all(&self) -> bool {
+        !Self::MAY_WAIT
+    }
 }
 
 /// What can be turned into the batches of [`process_batch`](crate::process_batch): an iterator of
@@ -179,7 +244,11 @@ where
 /// ended and every source has answered.
 ///
 /// If the run ends early, the items that are still in the stream are named nowhere, and `unseen` is
-/// true in the result. To keep them, pass `&mut stream`.
+/// true in the result. To keep them, pass a clone of the receiver if it is one, or `&mut stream`, pinned
+/// if the stream is not [`Unpin`].
+///
+/// A run that [drains](crate::Operation::drain_on) polls the stream once more when its last source has
+/// answered, to see whether it has ended.
 ///
 /// This allocates: the stream is boxed, since it may not be [`Unpin`].
 ///

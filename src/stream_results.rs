@@ -12,6 +12,7 @@ use crate::hooks::NoHooks;
 use crate::operation::Operation;
 use crate::scheduler::{Options, Signals};
 use crate::sources::IntoSources;
+use crate::timer::SystemTimer;
 pub use delivery::Deliver;
 use delivery::delivery;
 pub use sink::Sink;
@@ -66,7 +67,7 @@ pub use sink::Sink;
 /// # Errors
 ///
 /// [`Reason::ReceiverClosed`](crate::Reason::ReceiverClosed),
-/// [`Reason::Cancelled`](crate::Reason::Cancelled), and with a
+/// [`Reason::Cancelled`](crate::Reason::Cancelled), [`Reason::Drained`](crate::Reason::Drained), and with a
 /// [`timeout`](crate::Operation::timeout) also [`Reason::TimedOut`](crate::Reason::TimedOut). A source
 /// that fails does not interrupt the run.
 ///
@@ -108,5 +109,5 @@ where
 }
 
 /// The future of [`stream_results`]: the driver that the caller spawns.
-pub type StreamResults<L, K, F, T, E, D, S = Signals, H = NoHooks> =
-    Operation<L, F, Sink<K, T, E, D>, S, H>;
+pub type StreamResults<L, K, F, T, E, D, S = Signals, H = NoHooks, Z = SystemTimer> =
+    Operation<L, F, Sink<K, T, E, D>, S, H, Z>;

@@ -38,17 +38,16 @@
 //!
 //! ```
 //! use futures_aggregate::{Interrupted, Outcome, StreamResults};
-//! use futures_aggregate::types::{Deliver, Hooks, Signals, Sources};
+//! use futures_aggregate::types::{AnySignals, Deliver, Hooks, Sources};
 //!
-//! async fn delivered<L, K, F, T, E, D, X, Y, H>(
-//!     driver: StreamResults<L, K, F, T, E, D, Signals<X, Y>, H>,
+//! async fn delivered<L, K, F, T, E, D, S, H>(
+//!     driver: StreamResults<L, K, F, T, E, D, S, H>,
 //! ) -> usize
 //! where
 //!     L: Sources<Id = K, Future = F>,
 //!     F: Future<Output = Result<T, E>>,
 //!     D: Deliver<Outcome<K, T, E>>,
-//!     X: Future,
-//!     Y: Future,
+//!     S: AnySignals,
 //!     H: Hooks<K, T, E>,
 //! {
 //!     driver.await.unwrap_or_else(Interrupted::into_partial).delivered
@@ -66,17 +65,33 @@
 //! |---|---|
 //! | `cancel_on(a)` | `Signals<First<Never, A>>` |
 //! | `cancel_on(a).expire_on(b)` | `Signals<First<Never, A>, First<Never, B>>` |
+//! | `drain_on(c)` | `Signals<Never, Never, First<Never, C>>` |
 //! | `observe(o)` | `WithObserver<NoHooks, O>` |
+//! | `source_timeout_by(t)` | `WithSourceTimeout<NoHooks, T>` |
+//! | `concurrency_per(k, 2)` | sources `Parking<L, K, D, ByKey<k, G, ForEachKey>>`, where `D` is what a future is made of |
+//! | `weight(w)` | sources `Parking<L, K, D, ByWeight<w>>` |
+//! | `overload_if(r)` | `WithOverload<NoHooks, R>` |
 //! | `stop_when(r)` | `WithRule<NoHooks, R>`, or `WithBatchRule<NoHooks, R>` of batches |
 //! | `observe(o).stop_when(r)` | `WithRule<WithObserver<NoHooks, O>, R>` |
 //!
 //! The `D` of [`StreamResults`](crate::StreamResults) has no name that can be written: take the driver
 //! as a generic parameter, as `impl Future`, or box it.
 
-pub use crate::consumer::{Aggregating, Consumer, OutcomeTypes};
+pub use crate::consumer::{Aggregating, Consumer, OutcomeTypes, Single};
 pub use crate::fetch_and_aggregate::Collector;
-pub use crate::hooks::{Hooks, NoHooks, WithBatchRule, WithObserver, WithRule};
+pub use crate::for_each_result::Handler;
+pub use crate::hooks::{
+    Hooks, NoHooks, WithBatchRule, WithObserver, WithOverload, WithRule, WithSourceTimeout,
+};
+pub use crate::limit::Concurrency;
+pub use crate::parking::{
+    ByClosure, ByKey, ByWeight, ForEachKey, KeyLimit, Parking, PlaceRule, Placed,
+};
 pub use crate::process_batch::{Batch, Batcher, Numbered};
-pub use crate::scheduler::{First, Never, Signals};
+pub use crate::scheduler::{AnySignals, First, MaybeSignal, Never, Signals};
 pub use crate::sources::{Each, FromStream, IntoBatches, IntoSources, Items, Sources};
 pub use crate::stream_results::{Deliver, Sink};
+#[cfg(any(test, feature = "test-util"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub use crate::timer::{AutoAdvance, TestSleep};
+pub use crate::timer::{Instant, SystemSleep};

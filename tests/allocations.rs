@@ -77,6 +77,60 @@ fn run_of_ready_sources_makes_at_most_eight_allocations() {
     }
 }
 
+/// A run of sources that wait until they are woken.
+fn run_of_waiting_sources(count: usize, wakers: &RefCell<Vec<Waker>>) {
+    let was_polled = false;
+    let sources = (0..count).map(|id| (id, Waits { wakers, was_polled }));
+    let mut task = Task::new(fetch_and_aggregate(sources, NEVER));
+    assert!(task.settle().is_pending());
+    wakers.take().into_iter().for_each(Waker::wake);
+    assert!(task.settle().is_ready());
+}
+
+#[test]
+fn later_run_takes_the_wakers_of_an_earlier_one() {
+    let made = || {
+        let before = Counts::now();
+        run_of_waiting_sources(32, &RefCell::new(Vec::with_capacity(32)));
+        before.made_since()
+    };
+    let first = made();
+    assert!((32..).contains(&first), "{first}");
+    let later = [made(), made()];
+    // Its slots are in eight allocations.
+    assert!(later[0] <= 20 && later[0] == later[1], "{later:?}");
+}
+
+#[test]
+fn thread_keeps_at_most_65_kb_for_later_runs() {
+    std::thread::spawn(|| {
+        let before = Counts::now();
+        let wakers = RefCell::default();
+        let mut tasks: Vec<_> = (0..100)
+            .map(|_| {
+                let was_polled = false;
+                let wakers = &wakers;
+                let sources = (0..32).map(move |id| (id, Waits { wakers, was_polled }));
+                let mut task = Task::new(fetch_and_aggregate(sources, NEVER));
+                assert!(task.settle().is_pending());
+                task
+            })
+            .collect();
+        wakers.take().into_iter().for_each(Waker::wake);
+        for task in &mut tasks {
+            assert!(task.settle().is_ready());
+        }
+        drop(tasks);
+        drop(wakers);
+        let kept = before.bytes_since();
+        assert!((50_000..65_000).contains(&kept), "{kept}");
+        run_of_waiting_sources(1000, &RefCell::default());
+        assert!(before.bytes_since() <= kept);
+    })
+    .join()
+    .unwrap();
+}
+
 #[test]
 fn source_in_flight_costs_at_most_two_allocations() {
     const COUNT: usize = 10_000;

@@ -16,7 +16,7 @@ use common::waker::{Use, waker};
 use common::{NEVER, Source, Task, alive, panic_of, polls, ready, source, sources};
 use futures::future::FusedFuture;
 use futures_aggregate::{
-    HedgeBudget, Reason, fetch_and_aggregate, hedge, process_batch, stream_results,
+    AttemptBudget, Reason, Timer, fetch_and_aggregate, hedge, process_batch, stream_results,
 };
 
 const NONE: [(usize, Source); 0] = [];
@@ -52,7 +52,7 @@ fn zero_where_at_least_one_is_required_panics_at_the_line_of_the_call() {
         ("quorum", &|| drop(process_batch([NONE]).quorum(0))),
         ("quorum", &|| drop(process_batch([NONE]).batch_quorum(0))),
         ("attempts", &|| drop(hedge(NEVER, 0, asks))),
-        ("tokens", &|| drop(HedgeBudget::new(0, 0.1))),
+        ("tokens", &|| drop(AttemptBudget::new(0, 0.1))),
     ];
     let lines = first_line..line!();
     for (subject, call) in calls {
@@ -214,6 +214,9 @@ fn panic_in_the_drop_of_the_waker_of_an_earlier_task_loses_no_wake_of_the_new_ta
         arm();
         // A poll by the new task drops the waker of the old one.
         assert_eq!(panic_of(|| task.poll_with(&wakes.waker())), "waker");
+        if wakes.wakes() > 0 {
+            assert!(task.poll_with(&wakes.waker()).is_pending());
+        }
         let before = wakes.wakes();
         if deadline == NEVER {
             handles[0].answer(Ok(1));
@@ -248,4 +251,42 @@ fn alarm_that_goes_off_before_a_late_run_waits_is_not_lost() {
         was_woken.recv_timeout(patience).is_ok(),
         "nothing wakes the run"
     );
+}
+
+/// A timer whose sleeps never end.
+struct Sleepless;
+
+impl Timer for Sleepless {
+    type Sleep = std::future::Pending<()>;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, _: Instant) -> Self::Sleep {
+        std::future::pending()
+    }
+}
+
+#[test]
+fn signal_that_completes_before_a_late_run_waits_is_not_lost() {
+    let (_, list) = sources(1);
+    let (cancel, cancelled) = futures::channel::oneshot::channel::<()>();
+    let run = fetch_and_aggregate(list, Duration::from_millis(5));
+    let mut task = Task::new(run.cancel_on(cancelled).timer(Sleepless));
+    assert!(task.poll().is_pending());
+    thread::sleep(Duration::from_millis(10));
+    // The run is polled late, and waits for its sleep. The signal completes while the waker of the task is
+    // cloned, which is before that.
+    let (woken, was_woken) = std::sync::mpsc::channel();
+    let cancel = Mutex::new(Some(cancel));
+    let slow = waker(move |usage| match usage {
+        Use::Clone => drop(cancel.lock().unwrap().take()),
+        Use::Wake => woken.send(()).unwrap(),
+        Use::Drop => {}
+    });
+    assert!(task.poll_with(&slow).is_pending());
+    assert!(was_woken.try_recv().is_ok(), "nothing wakes the run");
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Cancelled);
 }

@@ -23,11 +23,11 @@ fn outcomes_are_in_the_order_of_the_batches() {
 }
 
 #[test]
-fn all_batches_start_in_the_first_poll() {
+fn all_batches_start_without_waiting_for_each_other() {
     let (handles, mut list) = sources(4);
     let second = list.split_off(2);
     let mut task = Task::new(process_batch([list, second]));
-    assert!(task.poll().is_pending());
+    assert!(task.settle().is_pending());
     assert_eq!(polls(&handles), [1; 4]);
 }
 

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use common::{Handle, NEVER, Task, alive, polls, ready, source, sources};
-use futures_aggregate::{Reason, fetch_and_aggregate, process_batch, stream_results};
+use futures_aggregate::{Reason, TestTimer, fetch_and_aggregate, process_batch, stream_results};
 
 /// More sources than one poll of a run may poll.
 const MANY: usize = 5000;
@@ -140,7 +140,11 @@ fn batch_of_sources_that_wake_themselves_for_ever_does_not_starve_the_others() {
 fn results_beat_the_deadline_even_if_one_poll_cannot_reach_all_sources() {
     let (handles, list) = sources(MANY);
     let (deadline, timer) = source();
-    let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
+    let mut task = Task::new(
+        fetch_and_aggregate(list, NEVER)
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
     assert!(task.settle().is_pending());
     for handle in &handles[1..] {
         handle.answer(Ok(1));
@@ -156,7 +160,11 @@ fn time_is_up_after_one_last_poll_of_sources_that_wake_themselves_for_ever() {
     let (handles, list) = sources(MANY);
     handles.iter().for_each(common::Handle::never_rests);
     let (deadline, timer) = source();
-    let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
+    let mut task = Task::new(
+        fetch_and_aggregate(list, NEVER)
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
     while polls(&handles).contains(&0) {
         assert!(task.poll().is_pending());
     }
@@ -235,7 +243,11 @@ fn batch_with_one_source_poll_in_each_poll_starts_and_polls_all_its_sources() {
 fn result_beats_the_deadline_even_if_the_sweep_has_passed_its_source() {
     let (handles, list) = sources(4 * ALL_OF_ONE_POLL);
     let (deadline, timer) = source();
-    let mut task = Task::new(fetch_and_aggregate(list, NEVER).expire_on(timer));
+    let mut task = Task::new(
+        fetch_and_aggregate(list, NEVER)
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
     assert!(task.settle().is_pending());
     handles.iter().for_each(common::Handle::wake);
     assert!(task.poll().is_pending());
@@ -249,7 +261,11 @@ fn result_beats_the_deadline_even_if_the_sweep_has_passed_its_source() {
 fn results_beat_the_deadline_of_the_whole_in_a_batch_that_one_poll_cannot_reach() {
     let (handles, list) = sources(MANY);
     let (deadline, timer) = source();
-    let mut task = Task::new(process_batch([list]).expire_on(timer));
+    let mut task = Task::new(
+        process_batch([list])
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
     assert!(task.settle().is_pending());
     for handle in &handles {
         handle.answer(Ok(1));
@@ -260,7 +276,11 @@ fn results_beat_the_deadline_of_the_whole_in_a_batch_that_one_poll_cannot_reach(
 
     let (handles, list) = sources(MANY);
     let (deadline, timer) = source();
-    let mut task = Task::new(process_batch([list]).expire_on(timer));
+    let mut task = Task::new(
+        process_batch([list])
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
     assert!(task.settle().is_pending());
     for handle in &handles[1..] {
         handle.answer(Ok(1));

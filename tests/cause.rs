@@ -13,8 +13,8 @@ use common::{NEVER, panic_of};
 use futures::executor::block_on;
 use futures::future::{FutureExt, Ready, pending, ready};
 use futures_aggregate::{
-    Aggregate, Batches, Cause, Interrupted, Reason, SourceError, Streamed, fetch_and_aggregate,
-    process_batch, stream_results,
+    Aggregate, Batches, Cause, Handled, Interrupted, Reason, SourceError, Streamed,
+    fetch_and_aggregate, for_each_result, process_batch, stream_results,
 };
 
 /// A value that is neither `Debug` nor `Send`.
@@ -442,4 +442,39 @@ fn cause_holds_no_results() {
     let cause = interrupted(Reason::SourceFailed, partial).into_cause();
     assert_eq!(Rc::strong_count(&value), 1);
     assert!(cause.failure.is_some());
+}
+
+#[test]
+fn error_of_a_body_is_the_source_whatever_ended_the_run() {
+    let handled = || Handled {
+        undelivered: vec![(
+            "a.example",
+            Err::<Opaque, _>(SourceError::Failed(Status(403))),
+        )],
+        body_errors: vec![Status(404), Status(410)],
+        ..Handled::default()
+    };
+    for (reason, text) in [
+        (Reason::BodyFailed, "body failed: 404 Not Found"),
+        (Reason::TimedOut, "timed out; body failed: 404 Not Found"),
+        (Reason::Drained, "drained; body failed: 404 Not Found"),
+    ] {
+        let cause = interrupted(reason, handled()).into_cause();
+        assert_eq!(cause.to_string(), text);
+        let source = cause.source().unwrap();
+        assert_eq!(source.downcast_ref(), Some(&Status(404)));
+        assert_eq!(cause.failure.unwrap().0, "a.example");
+    }
+
+    // A body that fails after the run has been cancelled.
+    let sources = [
+        ("a", ready(Ok::<_, Status>(())).left_future()),
+        ("b", pending().right_future()),
+    ];
+    let run = for_each_result(sources, |_| async {
+        later().await;
+        Err(Status(404))
+    });
+    let cause = block_on(run.cancel_on(later())).unwrap_err().into_cause();
+    assert_eq!(cause.to_string(), "cancelled; body failed: 404 Not Found");
 }

@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::future::{Pending, pending};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use common::{NEVER, Task, alive, ready, source, sources};
 use futures::executor::block_on;
-use futures_aggregate::{Reason, SourceError, fetch_and_aggregate, process_batch, stream_results};
+use futures_aggregate::{
+    Reason, SourceError, Timer, fetch_and_aggregate, for_each_result, process_batch, stream_results,
+};
 
 /// A timeout that a test can wait for.
 const SHORT: Duration = Duration::from_millis(20);
@@ -345,4 +348,75 @@ fn run_that_is_polled_late_waits_for_answers() {
             .unwrap_or_else(|interrupted| interrupted.partial);
         assert_eq!(aggregate.results, [(0, 1)]);
     }
+}
+
+/// A clock that stands still.
+struct Still(Instant);
+
+impl Timer for Still {
+    type Sleep = Pending<()>;
+
+    fn now(&self) -> Instant {
+        self.0
+    }
+
+    fn sleep_until(&self, _: Instant) -> Pending<()> {
+        pending()
+    }
+}
+
+#[test]
+fn deadline_that_has_passed_at_the_first_poll_keeps_sources_from_being_polled() {
+    let now = Instant::now();
+    for deadline in [now, now - SHORT] {
+        let (handles, list) = sources(2);
+        let run = fetch_and_aggregate(list, NEVER);
+        let ended = Task::new(run.timer(Still(now)).deadline(deadline)).finish();
+        let interrupted = ended.unwrap_err();
+        assert_eq!(interrupted.reason, Reason::TimedOut);
+        assert_eq!(interrupted.partial.unfinished, [0, 1]);
+        assert_eq!(common::polls(&handles), [0, 0]);
+
+        let (handles, list) = sources(2);
+        let run = process_batch([list]).timer(Still(now)).deadline(deadline);
+        let interrupted = Task::new(run).finish().unwrap_err();
+        assert_eq!(interrupted.reason, Reason::TimedOut);
+        let batch = interrupted.partial[0].as_ref().unwrap_err();
+        assert_eq!(batch.partial.unfinished, [0, 1]);
+        assert_eq!(common::polls(&handles), [0, 0]);
+
+        let (handles, list) = sources(2);
+        let (sender, _receiver) = async_channel::unbounded();
+        let run = stream_results(list, sender).timer(Still(now));
+        let interrupted = Task::new(run.deadline(deadline)).finish().unwrap_err();
+        assert_eq!(interrupted.partial.unfinished, [0, 1]);
+        assert_eq!(common::polls(&handles), [0, 0]);
+
+        let (handles, list) = sources(2);
+        let run = for_each_result(list, async |_| Ok::<_, ()>(())).timer(Still(now));
+        let interrupted = Task::new(run.deadline(deadline)).finish().unwrap_err();
+        assert_eq!(interrupted.partial.unfinished, [0, 1]);
+        assert_eq!(common::polls(&handles), [0, 0]);
+    }
+}
+
+#[test]
+fn earlier_one_of_deadline_and_timeout_counts() {
+    let now = Instant::now();
+    let ends = |timeout, deadlines: &[Duration]| {
+        let (_handles, list) = sources(1);
+        let mut run = fetch_and_aggregate(list, timeout);
+        for &after in deadlines {
+            run = run.deadline(Instant::now() + after);
+        }
+        let interrupted = block_on(run).unwrap_err();
+        assert_eq!(interrupted.reason, Reason::TimedOut);
+    };
+    let late = Duration::from_secs(3600);
+    ends(NEVER, &[SHORT]);
+    ends(SHORT, &[late]);
+    ends(late, &[SHORT]);
+    ends(NEVER, &[late, SHORT]);
+    ends(NEVER, &[SHORT, late]);
+    assert!(now.elapsed() < late);
 }

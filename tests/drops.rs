@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::{NEVER, Task, panic_of};
 use futures::future::{Either, pending, ready};
 use futures_aggregate::{
-    Aggregate, Event, each, fetch_and_aggregate, hedge, process_batch, stream_results,
+    Aggregate, Event, each, fetch_and_aggregate, for_each_result, hedge, process_batch,
+    stream_results,
 };
 
 /// Counts the parts that were made, and those that were dropped.
@@ -345,4 +346,65 @@ fn ids_and_the_closure_that_makes_their_futures() {
         assert_eq!(panic_of(|| task.drop_future()), "ids");
         parts.check();
     }
+}
+
+#[test]
+fn id_that_a_drain_has_set_aside() {
+    let parts = Parts::default();
+    let (drain, drained) = futures::channel::oneshot::channel::<()>();
+    let mut drain = Some(drain);
+    let made = parts.clone();
+    let list = (0..2).map(move |place| {
+        if place == 1 {
+            drain.take().unwrap().send(()).unwrap();
+        }
+        (made.part("id"), pending::<Answer>())
+    });
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).drain_on(drained));
+    assert!(task.settle().is_pending());
+    assert_eq!(panic_of(|| task.drop_future()), "id");
+    parts.check();
+}
+
+#[test]
+fn bodies_and_outcomes_and_sources() {
+    let parts = Parts::default();
+    let made = parts.clone();
+    let list = (0..6).map(move |id| {
+        let answer = match id < 4 {
+            true => Either::Left(ready(Answer::Ok(made.part("value")))),
+            false => Either::Right(hangs(made.part("source"))),
+        };
+        (id, answer)
+    });
+    let kept = parts.part("closure");
+    let run = for_each_result(list, move |outcome| {
+        keep(&kept);
+        async move {
+            pending::<()>().await;
+            drop(outcome);
+            Ok::<_, ()>(())
+        }
+    });
+    let mut task = Task::new(run.bodies(2).in_order());
+    assert!(task.settle().is_pending());
+    assert_eq!(panic_of(|| task.drop_future()), "source");
+    parts.check();
+}
+
+/// The run is dropped while it names sources, which takes several polls.
+#[test]
+fn ids_that_a_stream_has_named() {
+    let parts = Parts::default();
+    let list: Vec<_> = (0..5000)
+        .map(|_| (parts.part("id"), pending::<Answer>()))
+        .collect();
+    let (sender, _receiver) = async_channel::bounded(1);
+    let run = stream_results(list, sender)
+        .concurrency(1)
+        .cancel_on(async {});
+    let mut task = Task::new(run);
+    assert!(task.poll().is_pending());
+    assert_eq!(panic_of(|| task.drop_future()), "id");
+    parts.check();
 }

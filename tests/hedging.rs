@@ -2,14 +2,17 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use common::{Handle, NEVER, Source, Task, alive, polls, sources};
+use common::{Handle, NEVER, Source, Task, alive, panic_of, polls, sources};
 use futures::executor::block_on;
 use futures::future::FusedFuture;
-use futures_aggregate::{AttemptsFailed, HedgeBudget, fetch_and_aggregate, hedge, process_batch};
+use futures_aggregate::{
+    AttemptBudget, AttemptsFailed, HedgeDelay, TestTimer, Timer, fetch_and_aggregate, hedge,
+    process_batch,
+};
 
 /// Attempts that the test controls, and the closure that makes them.
 fn attempts(n: usize) -> (Vec<Handle>, impl FnMut(usize) -> Source) {
@@ -218,7 +221,7 @@ fn success_whose_attempt_panics_in_its_drop_is_kept() {
 }
 
 /// Runs a hedge whose attempts all fail, and returns how many it makes.
-fn attempts_made(budget: &HedgeBudget, most: usize) -> usize {
+fn attempts_made(budget: &AttemptBudget, most: usize) -> usize {
     let mut made = 0;
     let fails = |_| {
         made += 1;
@@ -229,14 +232,14 @@ fn attempts_made(budget: &HedgeBudget, most: usize) -> usize {
     made
 }
 
-fn succeed(budget: &HedgeBudget) {
+fn succeed(budget: &AttemptBudget) {
     let succeeds = |_| std::future::ready(Ok::<_, ()>(()));
     assert!(block_on(hedge(NEVER, 1, succeeds).budget(budget)).is_ok());
 }
 
 #[test]
 fn budget_allows_extra_attempts_while_it_is_more_than_half_full() {
-    let budget = HedgeBudget::new(10, 0.5);
+    let budget = AttemptBudget::new(10, 0.5);
     // Four failures leave six tokens of ten, and the fifth one leaves five.
     assert_eq!(attempts_made(&budget, 4), 4);
     assert_eq!(attempts_made(&budget, 4), 1);
@@ -248,7 +251,7 @@ fn budget_allows_extra_attempts_while_it_is_more_than_half_full() {
 
 #[test]
 fn budget_is_shared_by_its_clones_and_has_a_maximum() {
-    let budget = HedgeBudget::new(4, 1.0);
+    let budget = AttemptBudget::new(4, 1.0);
     let clone = budget.clone();
     (0..100).for_each(|_| succeed(&clone));
     assert_eq!(attempts_made(&budget, 9), 2);
@@ -257,7 +260,7 @@ fn budget_is_shared_by_its_clones_and_has_a_maximum() {
 
 #[test]
 fn budget_refuses_attempts_after_the_delay_too() {
-    let budget = HedgeBudget::new(1, 0.001);
+    let budget = AttemptBudget::new(1, 0.001);
     assert_eq!(attempts_made(&budget, 1), 1);
     let (handles, make) = attempts(3);
     let mut task = Task::new(hedge(Duration::ZERO, 3, make).budget(&budget));
@@ -277,7 +280,7 @@ fn budgets_out_of_bounds_panic() {
         (10, f64::NAN, "between 0.001"),
         (10, f64::INFINITY, "between 0.001"),
     ] {
-        let payload = catch_unwind(|| drop(HedgeBudget::new(tokens, ratio))).unwrap_err();
+        let payload = catch_unwind(|| drop(AttemptBudget::new(tokens, ratio))).unwrap_err();
         let message = payload.downcast_ref::<String>().cloned().or_else(|| {
             payload
                 .downcast_ref::<&str>()
@@ -290,7 +293,7 @@ fn budgets_out_of_bounds_panic() {
 #[test]
 fn budgets_at_the_bounds_are_accepted() {
     for (tokens, ratio) in [(1, 0.001), (u32::MAX, 1000.0)] {
-        let budget = HedgeBudget::new(tokens, ratio);
+        let budget = AttemptBudget::new(tokens, ratio);
         succeed(&budget);
         assert!(budget.allows());
     }
@@ -298,7 +301,7 @@ fn budgets_at_the_bounds_are_accepted() {
 
 #[test]
 fn attempt_that_panics_takes_a_token_too() {
-    let budget = HedgeBudget::new(1, 0.001);
+    let budget = AttemptBudget::new(1, 0.001);
     let panics = |_| -> std::future::Ready<Result<(), ()>> { panic!("make") };
     let mut task = Task::new(hedge(NEVER, 1, panics).budget(&budget));
     assert!(catch_unwind(AssertUnwindSafe(|| task.settle().is_ready())).is_err());
@@ -324,4 +327,276 @@ fn hedges_in_one_run_share_the_budget_of_its_poll() {
     let mut task = Task::new(fetch_and_aggregate(hedges, NEVER));
     assert!(task.poll().is_pending());
     assert!(*made.borrow() <= 256 * 10, "{}", made.borrow());
+}
+
+#[test]
+fn final_error_ends_the_hedge_and_drops_the_other_attempts() {
+    let (handles, make) = attempts(4);
+    let budget = AttemptBudget::new(2, 0.1);
+    let hedge = hedge(Duration::ZERO, 2, make)
+        .give_up_if(|error| *error == "denied")
+        .budget(&budget);
+    let mut task = Task::new(hedge);
+    assert!(task.settle().is_pending());
+    assert_eq!(polls(&handles), [1, 1, 0, 0]);
+    handles[1].answer(Err("denied"));
+    let failed = task.finish().unwrap_err();
+    assert_eq!((failed.last, failed.others), ("denied", vec![]));
+    assert_eq!(alive(&handles[..2]), 0);
+    assert!(budget.allows(), "it takes no token");
+}
+
+#[test]
+fn error_that_is_not_final_is_hedged() {
+    let (handles, make) = attempts(3);
+    let mut task = Task::new(hedge(NEVER, 3, make).give_up_if(|error| *error == "denied"));
+    assert!(task.settle().is_pending());
+    handles[0].answer(Err("busy"));
+    assert!(task.settle().is_pending());
+    handles[1].answer(Err("denied"));
+    let failed = task.finish().unwrap_err();
+    assert_eq!((failed.last, failed.others), ("denied", vec!["busy"]));
+    assert_eq!(polls(&handles), [2, 2, 0]);
+}
+
+#[test]
+fn panic_of_the_closure_loses_no_error() {
+    let (handles, make) = attempts(2);
+    let hedge = hedge(NEVER, 2, make).give_up_if(|_| panic!("the closure"));
+    let mut task = Task::new(hedge);
+    assert!(task.settle().is_pending());
+    for handle in &handles {
+        handle.answer(Err("busy"));
+        assert_eq!(panic_of(|| task.settle()), "the closure");
+    }
+    let failed = task.finish().unwrap_err();
+    assert_eq!((failed.last, failed.others), ("busy", vec!["busy"]));
+}
+
+const MILLI: Duration = Duration::from_millis(1);
+
+/// Asks once, on a clock of the test; the attempts take this long. Returns how long the hedge took, and how
+/// many attempts it made.
+fn ask(delay: &HedgeDelay, millis: [u32; 2]) -> (Duration, usize) {
+    let timer = TestTimer::new();
+    let made = Cell::new(0);
+    let ask = |attempt: usize| {
+        made.set(made.get() + 1);
+        let sleep = timer.sleep_until(timer.now() + MILLI * millis[attempt]);
+        async {
+            sleep.await;
+            Ok::<_, ()>(())
+        }
+    };
+    let answer = hedge(delay, 2, ask).timer(&timer);
+    block_on(timer.auto_advance(answer)).unwrap();
+    (timer.elapsed(), made.get())
+}
+
+#[test]
+fn delay_is_the_percentile_after_the_warm_up() {
+    let delay = HedgeDelay::percentile(0.9).warm_up(100).window(100);
+    for millis in 1..=100 {
+        assert_eq!(delay.get(), None);
+        // During the warm-up nothing is hedged.
+        assert_eq!(ask(&delay, [millis, 1]), (MILLI * millis, 1));
+    }
+    assert_eq!(delay.get(), Some(90 * MILLI));
+    assert_eq!(ask(&delay, [1000, 5]), (95 * MILLI, 2));
+    // The clones have learned it too.
+    assert_eq!(ask(&delay.clone(), [89, 1]), (89 * MILLI, 1));
+}
+
+/// Asks once. The only attempt takes this long, and is dropped after 20 ms.
+fn ask_for_20_ms(delay: &HedgeDelay, millis: u32) {
+    let timer = TestTimer::new();
+    let make = |_| {
+        let sleep = timer.sleep_until(timer.now() + MILLI * millis);
+        async {
+            sleep.await;
+            Ok::<_, ()>(())
+        }
+    };
+    let mut task = Task::new(hedge(delay, 1, make).timer(&timer));
+    for _ in 0..20 {
+        if task.settle().is_ready() {
+            return;
+        }
+        timer.advance(MILLI);
+    }
+}
+
+#[test]
+fn attempts_that_were_dropped_count_as_at_least_this_slow() {
+    // A tenth of the attempts would take a second, and is dropped. Of those that take 10 or 30 ms, half.
+    let delay = HedgeDelay::percentile(0.75).warm_up(99).window(99);
+    for request in 0..33 {
+        ask_for_20_ms(&delay, 10);
+        ask_for_20_ms(&delay, 1000);
+        assert_eq!(ask(&delay, [30, 1]).1, 1, "{request}");
+    }
+    // 33 took 10 ms, 33 at least 20, 33 took 30. If the dropped ones had been answers after 20 ms, less than
+    // 0.75 would have had an answer then; but if they were forgotten, half would have.
+    assert_eq!(delay.get(), Some(30 * MILLI));
+    let delay = HedgeDelay::percentile(0.6).warm_up(99).window(99);
+    for _ in 0..33 {
+        ask_for_20_ms(&delay, 10);
+        ask_for_20_ms(&delay, 1000);
+        ask(&delay, [30, 1]);
+    }
+    assert_eq!(
+        delay.get(),
+        Some(30 * MILLI),
+        "20 ms if dropped ones were answers"
+    );
+}
+
+#[test]
+fn failed_attempts_are_no_answers() {
+    let delay = HedgeDelay::percentile(0.5).warm_up(40).window(40);
+    for _ in 0..20 {
+        let refused = hedge(&delay, 1, |_| std::future::ready(Err::<(), _>("refused")));
+        assert!(block_on(refused).is_err());
+        ask(&delay, [50, 1]);
+    }
+    assert_eq!(delay.get(), Some(50 * MILLI), "errors come at once");
+}
+
+#[test]
+fn slowness_causes_a_bounded_number_of_extra_attempts() {
+    // Every attempt is slower than the delay can become, so every hedge would make another one.
+    let delay = HedgeDelay::percentile(0.95).bounds(MILLI..=10 * MILLI);
+    for _ in 0..100 {
+        assert_eq!(ask(&delay, [1000, 1000]).1, 1, "the warm-up");
+    }
+    let slow = |_| ask(&HedgeDelay::from(&delay), [1000, 1000]).1 - 1;
+    let extra: usize = (0..1000).map(slow).sum();
+    assert!((40..=5 + 75).contains(&extra), "{extra}");
+}
+
+#[test]
+fn hedge_without_credit_still_makes_an_attempt_after_a_failure() {
+    let delay = HedgeDelay::percentile(0.95).warm_up(1).window(20);
+    ask(&delay, [10, 1]);
+    assert_eq!(delay.get(), Some(10 * MILLI));
+    let timer = TestTimer::new();
+    let (handles, make) = attempts(2);
+    let mut task = Task::new(hedge(&delay, 2, make).timer(&timer));
+    assert!(task.settle().is_pending());
+    // The first request earns less than one extra attempt.
+    timer.advance(20 * MILLI);
+    assert!(task.settle().is_pending());
+    assert_eq!(polls(&handles), [1, 0]);
+    handles[0].answer(Err("busy"));
+    assert!(task.settle().is_pending());
+    assert_eq!(polls(&handles), [2, 1]);
+    handles[1].answer(Ok(7));
+    assert_eq!(task.finish(), Ok(7));
+}
+
+#[test]
+fn delay_stays_within_its_bounds() {
+    for (millis, learned) in [(1, 5), (7, 7), (100, 9)] {
+        let delay = HedgeDelay::percentile(0.5)
+            .bounds(5 * MILLI..=9 * MILLI)
+            .warm_up(1);
+        ask(&delay, [millis, 1]);
+        assert_eq!(delay.get(), Some(learned * MILLI));
+    }
+}
+
+#[test]
+fn delays_out_of_bounds_panic() {
+    let fixed = || HedgeDelay::from(MILLI);
+    for (message, what) in [
+        (panic_of(|| HedgeDelay::percentile(0.3)), "0.5 and 0.999"),
+        (
+            panic_of(|| HedgeDelay::percentile(f64::NAN)),
+            "0.5 and 0.999",
+        ),
+        (
+            panic_of(|| HedgeDelay::percentile(0.9).window(19)),
+            "at least 20",
+        ),
+        (
+            panic_of(|| HedgeDelay::percentile(0.9).bounds(2 * MILLI..=MILLI)),
+            "first bound",
+        ),
+        (panic_of(|| fixed().window(100)), "learns nothing"),
+        (panic_of(|| fixed().warm_up(1)), "learns nothing"),
+        (panic_of(|| fixed().bounds(MILLI..=MILLI)), "learns nothing"),
+    ] {
+        assert!(message.contains(what), "{message}");
+    }
+}
+
+/// A delay that is learned, and has no extra attempt left.
+fn without_credit() -> HedgeDelay {
+    let delay = HedgeDelay::percentile(0.95).warm_up(1).window(20);
+    ask(&delay, [10, 1]);
+    assert_eq!(delay.get(), Some(10 * MILLI));
+    delay
+}
+
+#[test]
+fn hedge_without_credit_goes_on_after_a_panic() {
+    for panics_in_closure in [false, true] {
+        let delay = without_credit();
+        let timer = TestTimer::new();
+        let (handles, list) = sources(2);
+        let mut list: Vec<_> = list.into_iter().map(|(_, source)| Some(source)).collect();
+        let make = |attempt: usize| {
+            let source = list[attempt].take().unwrap();
+            async move {
+                let answer = source.await;
+                assert!(panics_in_closure || answer.is_ok(), "the attempt");
+                answer
+            }
+        };
+        let hedge = hedge(&delay, 2, make)
+            .give_up_if(|_| panic!("the closure"))
+            .timer(&timer);
+        let mut task = Task::new(hedge);
+        assert!(task.settle().is_pending());
+        timer.advance(20 * MILLI);
+        assert!(task.settle().is_pending());
+        handles[0].answer(Err("busy"));
+        let message = panic_of(|| task.settle());
+        assert_eq!(
+            message,
+            ["the attempt", "the closure"][usize::from(panics_in_closure)]
+        );
+        assert!(task.is_woken());
+        assert!(task.settle().is_pending());
+        assert_eq!(handles[1].polls(), 1, "the attempt after the failure");
+        handles[1].answer(Ok(7));
+        assert_eq!(task.finish(), Ok(7));
+    }
+}
+
+#[test]
+fn attempts_after_failures_cost_no_credit() {
+    let delay = HedgeDelay::percentile(0.9)
+        .warm_up(1)
+        .bounds(10 * MILLI..=10 * MILLI);
+    for _ in 0..100 {
+        let first_fails = |attempt| std::future::ready(if attempt == 0 { Err(()) } else { Ok(()) });
+        assert!(block_on(hedge(&delay, 2, first_fails)).is_ok());
+    }
+    // All that was earned is left.
+    for _ in 0..5 {
+        assert_eq!(ask(&delay, [1000, 5]), (15 * MILLI, 2));
+    }
+}
+
+#[test]
+fn refused_hedge_does_not_wake_after_each_delay() {
+    let delay = without_credit();
+    let timer = TestTimer::new();
+    let (_handles, make) = attempts(2);
+    let mut task = Task::new(hedge(&delay, 2, make).timer(&timer));
+    assert!(task.settle().is_pending());
+    timer.advance(10 * MILLI);
+    assert!(task.settle().is_pending());
+    assert_eq!(timer.next_deadline(), None);
 }

@@ -532,7 +532,7 @@ fn panics_that_are_caught_cost_a_poll_its_budget() {
         panic!("source")
     };
     let mut task = Task::new(
-        fetch_and_aggregate(endless(panics), ms(50))
+        fetch_and_aggregate(endless(panics).take(1_000_000), ms(50))
             .concurrency(3)
             .catch_panics(),
     );

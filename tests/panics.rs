@@ -23,6 +23,12 @@ impl Wake for PanickingTask {
     }
 }
 
+type Waiting = Pin<Box<Recv<'static, Outcome<usize, u32, &'static str>>>>;
+
+/// Receivers that waited with the waker of such a task. The list of waiting receivers inside a channel does
+/// not survive a drop of one.
+static KEPT: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
+
 #[test]
 fn source_that_panics_in_its_first_poll_does_not_affect_the_others() {
     let (handles, list) = sources(3);
@@ -142,8 +148,6 @@ fn signal_whose_drop_panics_ends_the_run_and_the_others_are_dropped() {
 /// The receiver waits, and the waker of its task panics.
 #[test]
 fn receiver_whose_waker_panics_unwinds_once_and_loses_no_outcome() {
-    type Waiting = Pin<Box<Recv<'static, Outcome<usize, u32, &'static str>>>>;
-    static KEPT: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
     let endings = [
         "sent",
         "sent when there was room",
@@ -174,7 +178,6 @@ fn receiver_whose_waker_panics_unwinds_once_and_loses_no_outcome() {
             _ => {}
         }
         assert_eq!(panic_of(|| task.settle()), "wake");
-        // The list of waiting receivers inside the channel does not survive a drop of this one.
         KEPT.lock().unwrap().push(waiting);
         if ending == "sent when the run was cancelled" {
             let streamed = task.finish().unwrap_err().partial;
@@ -202,6 +205,29 @@ fn receiver_whose_waker_panics_unwinds_once_and_loses_no_outcome() {
         received += std::iter::from_fn(|| receiver.try_recv().ok()).count();
         assert_eq!((streamed.delivered, received), (3, 3), "{ending}");
     }
+}
+
+/// The outcomes that waited for the one whose delivery panics are delivered in the next poll.
+#[test]
+fn receiver_whose_waker_panics_holds_up_no_outcome_in_order() {
+    let (handles, list) = sources(3);
+    let (sender, receiver) = async_channel::unbounded();
+    let receiver: &Receiver<_> = Box::leak(Box::new(receiver));
+    let mut task = Task::new(stream_results(list, sender).in_order());
+    for id in [1, 2] {
+        handles[id].answer(Ok(0));
+    }
+    assert!(task.settle().is_pending());
+    let mut waiting = Box::pin(receiver.recv());
+    let panicking = Waker::from(Arc::new(PanickingTask));
+    let poll = waiting.as_mut().poll(&mut Context::from_waker(&panicking));
+    assert!(poll.is_pending());
+    handles[0].answer(Ok(0));
+    assert_eq!(panic_of(|| task.settle()), "wake");
+    KEPT.lock().unwrap().push(waiting);
+    assert_eq!(task.finish().unwrap().delivered, 3);
+    let received = std::iter::from_fn(|| receiver.try_recv().ok());
+    assert_eq!(received.map(|(id, _)| id).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 #[test]

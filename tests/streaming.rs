@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_channel::{TryRecvError, bounded, unbounded};
 use common::{Task, alive, ready, source, sources};
-use futures_aggregate::{Reason, SourceError, Streamed, stream_results};
+use futures_aggregate::{Reason, SourceError, Streamed, TestTimer, stream_results};
 
 #[test]
 fn outcomes_arrive_in_completion_order_errors_included() {
@@ -169,7 +169,8 @@ fn driver_drops_everything_it_holds_when_it_ends() {
     assert_eq!(Arc::strong_count(&witness), 1);
 }
 
-/// More outcomes than one poll can deliver are queued at the deadline.
+/// More outcomes than one poll can deliver are queued at the deadline. The clock stands still, so that a slow
+/// machine has the time for them.
 #[test]
 fn outcomes_after_the_deadline_do_not_overtake_queued_ones() {
     let (handle, last) = source();
@@ -177,7 +178,11 @@ fn outcomes_after_the_deadline_do_not_overtake_queued_ones() {
     let mut list: Vec<_> = (0..1_600).map(|id| (id, ready(Ok(id)))).collect();
     list.push((1_600, last));
     let (sender, receiver) = async_channel::bounded(1_000);
-    let mut task = Task::new(stream_results(list, sender).expire_on(timer));
+    let mut task = Task::new(
+        stream_results(list, sender)
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
     assert!(task.settle().is_pending());
     let mut received: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
     assert_eq!(received.len(), 1_000);
@@ -194,7 +199,11 @@ fn receiver_that_leaves_after_the_deadline_does_not_change_the_reason() {
     let (handles, list) = sources(600);
     let (deadline, timer) = source();
     let (sender, receiver) = async_channel::unbounded();
-    let mut task = Task::new(stream_results(list, sender).expire_on(timer));
+    let mut task = Task::new(
+        stream_results(list, sender)
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
     assert!(task.settle().is_pending());
     deadline.answer(Ok(0));
     handles.iter().for_each(|handle| handle.answer(Ok(1)));
@@ -230,7 +239,11 @@ fn queued_outcomes_are_delivered_after_the_deadline_as_far_as_there_is_room() {
     let mut list: Vec<_> = (0..1_600).map(|id| (id, ready(Ok(id)))).collect();
     list.push((1_600, hangs));
     let (sender, receiver) = async_channel::bounded(1_000);
-    let mut task = Task::new(stream_results(list, sender).expire_on(timer));
+    let mut task = Task::new(
+        stream_results(list, sender)
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
     assert!(task.settle().is_pending());
     assert_eq!(
         std::iter::from_fn(|| receiver.try_recv().ok()).count(),

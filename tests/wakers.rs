@@ -90,3 +90,24 @@ fn source_that_wakes_itself_as_the_run_is_dropped_does_not_wake_the_task() {
     task.drop_future();
     assert_eq!((task.wakes(), alive(&handles)), (0, 0));
 }
+
+#[test]
+fn waker_that_outlives_its_run_polls_no_source_of_a_later_run() {
+    for held in [0..5, 2..3] {
+        let (early, list) = sources(5);
+        let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+        assert!(task.settle().is_pending());
+        early[held].iter().for_each(|handle| handle.keep_waker());
+        early.iter().for_each(|handle| handle.answer(Ok(0)));
+        assert!(task.finish().is_ok());
+        drop(task);
+
+        let (late, list) = sources(5);
+        let mut task = Task::new(fetch_and_aggregate(list, NEVER));
+        assert!(task.settle().is_pending());
+        early.iter().for_each(|handle| handle.wake());
+        assert_eq!(task.wakes(), 0);
+        assert!(task.poll().is_pending());
+        assert_eq!(polls(&late), [1; 5]);
+    }
+}

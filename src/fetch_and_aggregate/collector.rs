@@ -5,21 +5,23 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use crate::consumer::{Aggregating, Consumer, OutcomeTypes};
-use crate::event::Event;
+use crate::consumer::{Aggregating, Consumer, OutcomeTypes, Single};
 use crate::hooks::Hooks;
+use crate::in_order::Positions;
 use crate::interrupted::resolve;
 use crate::panics::Panics;
-use crate::scheduler::{Counts, Driver, End, Policies, Run, Signals, Verdicts};
+use crate::scheduler::{AnySignals, Clock, Counts, End, Options, Policies, Run, Starts, Verdicts};
 use crate::sealed::Sealed;
+use crate::source_driver::{OutcomeSink, SourceDriver, abandon};
 use crate::sources::Sources;
-use crate::{Aggregate, Interrupted, Outcome, Reason, SourceError};
+use crate::{Aggregate, Interrupted, Outcome};
 
 /// The consumer of [`fetch_and_aggregate`](crate::fetch_and_aggregate()): collects outcomes.
 pub struct Collector<K, T, E> {
     aggregate: Aggregate<K, T, E>,
+    /// The positions of the outcomes, if they are to be sorted.
+    order: Option<Box<Positions>>,
     verdicts: Verdicts,
 }
 
@@ -27,15 +29,20 @@ impl<K, T, E> Collector<K, T, E> {
     pub(crate) fn new() -> Self {
         Self {
             aggregate: Aggregate::default(),
+            order: None,
             verdicts: Verdicts::default(),
         }
     }
 
     /// A driver of this collector, for one poll.
-    pub(crate) fn with<'a, H>(&'a mut self, hooks: &'a mut H) -> Collecting<'a, K, T, E, H> {
-        Collecting {
-            collector: self,
-            hooks,
+    pub(crate) fn with<'a, H>(&'a mut self, hooks: &'a mut H) -> SourceDriver<'a, &'a mut Self, H> {
+        SourceDriver { sink: self, hooks }
+    }
+
+    /// From the first poll on, keeps the positions of outcomes if they are to be sorted.
+    pub(crate) fn begin(&mut self, options: &Options) {
+        if options.in_order {
+            self.order = Some(Box::default());
         }
     }
 
@@ -46,6 +53,9 @@ impl<K, T, E> Collector<K, T, E> {
         end: End,
     ) -> Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>> {
         self.aggregate.shrink();
+        if let Some(order) = self.order.take() {
+            order.sort(&mut self.aggregate);
+        }
         resolve(end, std::mem::take(&mut self.aggregate))
     }
 }
@@ -71,6 +81,8 @@ impl<K, T, E> Sealed for Collector<K, T, E> {}
 
 impl<K, T, E> Aggregating for Collector<K, T, E> {}
 
+impl<K, T, E> Single for Collector<K, T, E> {}
+
 impl<K, T, E> OutcomeTypes for Collector<K, T, E> {
     type Id = K;
     type Value = T;
@@ -78,21 +90,15 @@ impl<K, T, E> OutcomeTypes for Collector<K, T, E> {
     type Key = K;
     type Slot<F> = F;
 
-    fn abandon<L, F, H>(run: &mut Run<L, K, F>, hooks: &mut H, panics: &mut Panics)
-    where
+    fn abandon<L, F, H>(
+        run: &mut Run<L, K, F>,
+        clock: &dyn Clock,
+        hooks: &mut H,
+        panics: &mut Panics,
+    ) where
         H: Hooks<K, T, E>,
     {
-        if !H::OBSERVES {
-            return;
-        }
-        run.drop_each(panics, |id, elapsed| {
-            let reason = Reason::Cancelled;
-            hooks.tell(Event::Unfinished {
-                id,
-                reason,
-                elapsed,
-            });
-        });
+        abandon(run, clock, hooks, panics);
     }
 
     fn print(&self, in_flight: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,21 +117,25 @@ where
     type Output = Result<Aggregate<K, T, E>, Interrupted<Aggregate<K, T, E>>>;
 
     #[inline]
-    fn poll<L, X, Y, H>(
+    fn poll<L, S, H>(
         self: Pin<&mut Self>,
         run: &mut Run<L, K, F>,
-        signals: Pin<&mut Signals<X, Y>>,
+        clock: &dyn Clock,
+        signals: Pin<&mut S>,
         hooks: &mut H,
         cx: &mut Context<'_>,
     ) -> Poll<Self::Output>
     where
         L: Sources<Id = K, Future = F>,
-        X: Future,
-        Y: Future,
+        S: AnySignals,
         H: Hooks<K, T, E>,
     {
         let this = self.get_mut();
-        let end = ready!(run.poll(cx, signals, true, &mut this.with(hooks)));
+        if run.is_new() {
+            this.begin(run.options_mut());
+        }
+        let driver = &mut this.with(hooks);
+        let end = ready!(run.poll(cx, clock, Starts::Allowed, signals, driver));
         Poll::Ready(this.finish(end))
     }
 }
@@ -133,114 +143,45 @@ where
 // Nothing in a collector is pinned.
 impl<K, T, E> Unpin for Collector<K, T, E> {}
 
-/// A collector with the caller's hooks, for one poll.
-pub(crate) struct Collecting<'a, K, T, E, H> {
-    collector: &'a mut Collector<K, T, E>,
-    hooks: &'a mut H,
-}
-
-impl<K, T, E, H> Collecting<'_, K, T, E, H>
-where
-    H: Hooks<K, T, E>,
-{
-    fn record(&mut self, (id, result): Outcome<K, T, E>, elapsed: Duration, panics: &mut Panics) {
-        if H::OBSERVES {
-            let event = Event::Finished {
-                id: &id,
-                result: result.as_ref(),
-                elapsed,
-            };
-            panics.catch(|| self.hooks.tell(event));
-        }
-        self.collector.aggregate.record((id, result));
-    }
-}
-
-impl<K, F, T, E, H> Driver<K, F> for Collecting<'_, K, T, E, H>
-where
-    F: Future<Output = Result<T, E>>,
-    H: Hooks<K, T, E>,
-{
-    type Answer = Result<T, E>;
-
-    const TIMES_SOURCES: bool = H::OBSERVES;
-
+impl<K, T, E> OutcomeSink<K, T, E> for &mut Collector<K, T, E> {
     fn expect(&mut self, sources: usize) {
-        self.collector.aggregate.reserve(sources);
+        self.aggregate.reserve(sources);
     }
 
-    fn started(&mut self, id: &K) {
-        self.hooks.tell(Event::Started { id });
-    }
-
-    fn poll_source(
-        &mut self,
-        source: Pin<&mut F>,
-        cx: &mut Context<'_>,
-        _: bool,
-    ) -> Poll<Self::Answer> {
-        source.poll(cx)
-    }
-
-    fn finished(
-        &mut self,
-        id: K,
-        answer: Self::Answer,
-        elapsed: Duration,
-        panics: &mut Panics,
-    ) -> ControlFlow<End> {
-        self.record((id, answer.map_err(SourceError::Failed)), elapsed, panics);
+    #[inline(always)]
+    fn accept(&mut self, position: usize, outcome: Outcome<K, T, E>) -> ControlFlow<End> {
+        if let Some(order) = &mut self.order {
+            order.note(position, outcome.1.is_ok());
+        }
+        self.aggregate.record(outcome);
         ControlFlow::Continue(())
     }
 
-    fn timed_out(&mut self, id: K, elapsed: Duration, panics: &mut Panics) -> ControlFlow<End> {
-        self.record((id, Err(SourceError::TimedOut)), elapsed, panics);
-        ControlFlow::Continue(())
-    }
-
-    fn panicked(&mut self, id: K, message: String, elapsed: Duration, panics: &mut Panics) {
-        self.record((id, Err(SourceError::Panicked(message))), elapsed, panics);
-    }
-
-    fn unfinished(&mut self, id: K, reason: Reason, elapsed: Duration, panics: &mut Panics) {
-        if H::OBSERVES {
-            let id = &id;
-            let event = Event::Unfinished {
-                id,
-                reason,
-                elapsed,
-            };
-            panics.catch(|| self.hooks.tell(event));
-        }
-        self.collector.aggregate.unfinished.push(id);
-    }
-
-    fn not_started(&mut self, id: K, reason: Reason, panics: &mut Panics) {
-        if H::OBSERVES {
-            let event = Event::NotStarted { id: &id, reason };
-            panics.catch(|| self.hooks.tell(event));
-        }
-        self.collector.aggregate.unfinished.push(id);
+    fn unfinished(&mut self, id: K) {
+        self.aggregate.unfinished.push(id);
     }
 
     fn leave_unseen(&mut self) {
-        self.collector.aggregate.unseen = true;
+        self.aggregate.unseen = true;
     }
 
+    #[inline(always)]
     fn verdict(
         &mut self,
+        hooks: &mut impl Hooks<K, T, E>,
         policies: &Policies,
         most_left: impl FnOnce() -> Option<usize>,
     ) -> Option<End> {
         let Collector {
             aggregate,
             verdicts,
-        } = self.collector;
+            ..
+        } = &mut **self;
         let counts = Counts {
             succeeded: aggregate.results.len(),
             failed: aggregate.errors.len(),
         };
-        let is_enough = || self.hooks.is_enough(aggregate);
+        let is_enough = || hooks.is_enough(aggregate);
         verdicts.verdict(policies, counts, most_left, is_enough)
     }
 }

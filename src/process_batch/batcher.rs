@@ -13,15 +13,22 @@ use crate::fetch_and_aggregate::{Collector, drop_aggregate};
 use crate::hooks::Hooks;
 use crate::interrupted::resolve;
 use crate::panics::Panics;
-use crate::scheduler::{Budget, Counts, Driver, End, Options, Policies, Run, Signals, Verdicts};
+use crate::scheduler::{
+    AnySignals, Around, Budget, Clock, Counts, Driver, End, Inside, Options, Policies, RaisedFlag,
+    Run, Starts, Stay, Verdicts,
+};
 use crate::sealed::Sealed;
+use crate::source_driver::abandon;
 use crate::sources::Sources;
+use crate::timer::Instant;
 use crate::{Aggregate, BatchOutcome, Batches, Interrupted, Reason};
 
 /// One batch: a run inside the run of all batches.
 pub struct Batch<I, K, F, T, E> {
     run: Run<I, K, F>,
     collector: Collector<K, T, E>,
+    /// When it is to be polled without a wake.
+    wakes_at: Option<Instant>,
 }
 
 impl<I, K, F, T, E> Batch<I, K, F, T, E>
@@ -32,6 +39,7 @@ where
         Self {
             run: Run::new(sources, Options::NONE),
             collector: Collector::new(),
+            wakes_at: None,
         }
     }
 }
@@ -45,6 +53,10 @@ pub struct Batcher<I, K, T, E> {
     outcomes: Vec<Option<BatchOutcome<K, T, E>>>,
     succeeded: usize,
     failed: usize,
+    /// Shows to the batches whether the signal to drain was woken.
+    drain: Option<RaisedFlag>,
+    /// Whether a batch was told to drain before all its sources had started.
+    has_drained: bool,
     verdicts: Verdicts,
     /// The settings of each batch.
     pub(super) options: Options,
@@ -57,6 +69,8 @@ impl<I, K, T, E> Batcher<I, K, T, E> {
             outcomes: Vec::new(),
             succeeded: 0,
             failed: 0,
+            drain: None,
+            has_drained: false,
             verdicts: Verdicts::default(),
             options,
             sources: PhantomData,
@@ -66,6 +80,7 @@ impl<I, K, T, E> Batcher<I, K, T, E> {
     fn set(&mut self, position: usize, outcome: BatchOutcome<K, T, E>) {
         match &outcome {
             Ok(_) => self.succeeded += 1,
+            Err(interrupted) if interrupted.reason == Reason::Drained => self.has_drained = true,
             Err(_) => self.failed += 1,
         }
         if self.outcomes.len() <= position {
@@ -106,13 +121,14 @@ impl<I, K, T, E> OutcomeTypes for Batcher<I, K, T, E> {
 
     fn abandon<L, F, H>(
         run: &mut Run<L, usize, Batch<I, K, F, T, E>>,
+        clock: &dyn Clock,
         hooks: &mut H,
         panics: &mut Panics,
     ) where
         H: Hooks<K, T, E>,
     {
         run.each_in_flight(|batch| {
-            Collector::<K, T, E>::abandon(&mut batch.get_mut().run, hooks, panics);
+            abandon(&mut batch.get_mut().run, clock, hooks, panics);
         });
     }
 
@@ -131,21 +147,26 @@ where
     type Output = Result<Batches<K, T, E>, Interrupted<Batches<K, T, E>>>;
 
     #[inline]
-    fn poll<L, X, Y, H>(
+    fn poll<L, S, H>(
         self: Pin<&mut Self>,
         run: &mut Run<L, usize, Batch<I, K, F, T, E>>,
-        signals: Pin<&mut Signals<X, Y>>,
+        clock: &dyn Clock,
+        signals: Pin<&mut S>,
         hooks: &mut H,
         cx: &mut Context<'_>,
     ) -> Poll<Self::Output>
     where
         L: Sources<Id = usize, Future = Batch<I, K, F, T, E>>,
-        X: Future,
-        Y: Future,
+        S: AnySignals,
         H: Hooks<K, T, E>,
     {
         let batcher = self.get_mut();
-        let end = ready!(run.poll(cx, signals, true, &mut Batching { batcher, hooks }));
+        if run.is_new() {
+            batcher.drain = run.raised_drain(&*signals);
+            run.options_mut().limits.limits_inside = batcher.options.limits.has_any();
+        }
+        let driver = &mut Batching { batcher, hooks };
+        let end = ready!(run.poll(cx, clock, Starts::Allowed, signals, driver));
         // None is missing: every batch that was pulled is over.
         let outcomes = std::mem::take(&mut batcher.outcomes);
         Poll::Ready(resolve(end, outcomes.into_iter().flatten().collect()))
@@ -175,16 +196,29 @@ where
         &mut self,
         batch: Pin<&mut Batch<I, K, F, T, E>>,
         cx: &mut Context<'_>,
-        may_start: bool,
+        around: Around<'_>,
     ) -> Poll<Self::Answer> {
-        let Batch { run, collector } = batch.get_mut();
+        let Batch {
+            run,
+            collector,
+            wakes_at,
+        } = batch.get_mut();
         if run.is_new() {
-            *run.options_mut() = self.batcher.options;
+            *run.options_mut() = self.batcher.options.clone();
+            collector.begin(&self.batcher.options);
         }
-        let no_signals = pin!(Signals::none());
+        let inside = pin!(Inside {
+            drain: self.batcher.drain.as_ref(),
+            slept_until: around.slept_until,
+            wakes_at,
+        });
         let driver = &mut collector.with(self.hooks);
-        let end = ready!(run.poll(cx, no_signals, may_start, driver));
+        let end = ready!(run.poll(cx, around.clock, around.starts, inside, driver));
         Poll::Ready(collector.finish(end))
+    }
+
+    fn wakes_at(batch: Pin<&mut Batch<I, K, F, T, E>>) -> Option<Instant> {
+        batch.wakes_at
     }
 
     fn stop(
@@ -192,10 +226,10 @@ where
         position: &usize,
         batch: Pin<&mut Batch<I, K, F, T, E>>,
         reason: Reason,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         panics: &mut Panics,
     ) -> Poll<()> {
-        let Batch { run, collector } = batch.get_mut();
+        let Batch { run, collector, .. } = batch.get_mut();
         let driver = &mut collector.with(self.hooks);
         let end = ready!(run.interrupt(Err(reason), budget, driver, panics));
         self.batcher.set(*position, collector.finish(end));
@@ -206,19 +240,19 @@ where
         &mut self,
         position: usize,
         outcome: Self::Answer,
-        _: Duration,
+        _: Stay,
         _: &mut Panics,
     ) -> ControlFlow<End> {
         self.batcher.set(position, outcome);
         ControlFlow::Continue(())
     }
 
-    fn timed_out(&mut self, _: usize, _: Duration, _: &mut Panics) -> ControlFlow<End> {
+    fn timed_out(&mut self, _: usize, _: Stay, _: &mut Panics) -> ControlFlow<End> {
         unreachable!("the run of a batch has its own deadline")
     }
 
     /// The sources of the batch could not be made.
-    fn panicked(&mut self, position: usize, _: String, _: Duration, _: &mut Panics) {
+    fn panicked(&mut self, position: usize, _: String, _: Stay, _: &mut Panics) {
         let end = Err(Reason::Panicked);
         self.batcher
             .set(position, resolve(end, Aggregate::default()));
@@ -229,6 +263,10 @@ where
 
     fn not_started(&mut self, _: usize, _: Reason, _: &mut Panics) {
         unreachable!("a batch that was never started is made, to name its sources")
+    }
+
+    fn has_drained(&self) -> bool {
+        self.batcher.has_drained
     }
 
     // The list of outcomes ends where the batches were no longer seen.
@@ -244,6 +282,9 @@ where
             succeeded: batcher.succeeded,
             failed: batcher.failed,
         };
+        // A run that drains and leaves sources out ends because of that.
+        let has_drained = batcher.has_drained;
+        let most_left = || most_left().filter(|_| !has_drained);
         let is_enough = || self.hooks.are_enough(&batcher.outcomes);
         batcher
             .verdicts

@@ -11,7 +11,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::clock::{self, Instant};
+use super::clock::Clock;
+use crate::timer::Instant;
 
 /// Source polls in one poll of a run.
 pub(super) const POLLS: u32 = 128;
@@ -159,8 +160,9 @@ impl Pool {
 }
 
 /// The budget of one poll. Dropping it ends the poll.
-#[derive(Debug)]
-pub struct Budget {
+pub struct Budget<'a> {
+    /// The clock of the run.
+    clock: &'a dyn Clock,
     /// Source polls left until the next reading of the clock.
     left: u32,
     /// Source polls left after that.
@@ -183,10 +185,10 @@ pub struct Budget {
     before: Option<Work>,
 }
 
-impl Budget {
+impl<'a> Budget<'a> {
     /// Begins a poll. A run with deadlines passes the time.
     #[inline]
-    pub(super) fn open(now: Option<Instant>) -> Self {
+    pub(super) fn open(now: Option<Instant>, clock: &'a dyn Clock) -> Self {
         POOL.with(|pool| {
             let is_outermost = !pool.is_open.replace(true);
             let polls = if is_outermost {
@@ -199,6 +201,7 @@ impl Budget {
                 pool.take_share()
             };
             let mut budget = Self {
+                clock,
                 left: FIRST_LOOK[usize::from(now.is_none())].min(polls),
                 later: 0,
                 planned: 0,
@@ -212,7 +215,7 @@ impl Budget {
             };
             if pool.timed.get() > 0 {
                 budget.left = 1;
-                budget.looked_at = now.or_else(|| Some(clock::now()));
+                budget.looked_at = now.or_else(|| Some(clock.now()));
             }
             budget.later = polls - budget.left;
             budget.planned = budget.left;
@@ -248,7 +251,7 @@ impl Budget {
         if self.later == 0 || self.is_time_up {
             return false;
         }
-        let now = clock::now();
+        let now = self.clock.now();
         POOL.with(|pool| {
             let before = self.looked_at.unwrap_or(now);
             if self.is_for_sources && self.looked_at.is_some() {
@@ -276,6 +279,11 @@ impl Budget {
     /// Whether the poll has taken as long as it may.
     pub(super) fn is_time_up(&self) -> bool {
         self.is_time_up
+    }
+
+    /// The clock of the run.
+    pub(crate) fn clock(&self) -> &'a dyn Clock {
+        self.clock
     }
 
     /// The last reading of the clock in this poll.
@@ -351,7 +359,7 @@ impl Budget {
     }
 }
 
-impl Drop for Budget {
+impl Drop for Budget<'_> {
     #[inline]
     fn drop(&mut self) {
         POOL.with(|pool| {

@@ -1,38 +1,54 @@
-//! The deadlines of a run, and the alarm that wakes the task at the next one.
-//!
-//! Every poll compares the deadlines with the clock. The alarm only makes sure that there is a poll
-//! when a deadline passes. A run has one alarm, which is set when a poll leaves the run pending.
+//! The deadlines of a run that are not those of sources. Every poll compares them with the clock.
 
-use super::alarms::Alarm;
-use super::clock::Instant;
+use super::clock::Clock;
 use super::options::TimeLimits;
-use super::ready::{Flag, Ready};
+use crate::Reason;
+use crate::timer::Instant;
 
-/// The deadlines of a run that are not those of sources, and its alarm.
+/// The deadlines of the run, and of its next start.
 pub(crate) struct Deadlines {
-    /// The deadline of the whole run, known from its first poll.
+    /// The deadline of the whole run, known from its first poll or from the time it was told to drain.
     whole: Option<Instant>,
+    /// Whether that is the end of the drain timeout.
+    ends_drain: bool,
     /// When the concurrency limit is raised by one. Unknown until the clock is read after a start.
     next_start: Option<Instant>,
-    /// The alarm for the next deadline. It may fire earlier.
-    alarm: Option<Alarm>,
 }
 
 impl Deadlines {
     pub(crate) fn new() -> Self {
         Self {
             whole: None,
+            ends_drain: false,
             next_start: None,
-            alarm: None,
         }
     }
 
     /// Sets the deadline of the whole run, if the clock can express it. Returns the time, if there is
     /// any limit.
-    pub(crate) fn start(&mut self, limits: &TimeLimits) -> Option<Instant> {
-        let now = limits.now()?;
-        self.whole = limits.timeout.and_then(|timeout| now.checked_add(timeout));
+    pub(crate) fn start(&mut self, limits: &TimeLimits, clock: &dyn Clock) -> Option<Instant> {
+        let now = limits.now(clock)?;
+        let timeout = limits.timeout.and_then(|timeout| now.checked_add(timeout));
+        self.whole = timeout.into_iter().chain(limits.deadline).min();
         Some(now)
+    }
+
+    /// Starts the drain timeout, if there is one and it ends before the deadline of the whole run.
+    pub(crate) fn drain(&mut self, now: Instant, limits: &TimeLimits) {
+        let ends = limits.drain_timeout.and_then(|left| now.checked_add(left));
+        let is_first = |ends: &Instant| self.whole.is_none_or(|whole| *ends < whole);
+        if let Some(ends) = ends.filter(is_first) {
+            self.whole = Some(ends);
+            self.ends_drain = true;
+        }
+    }
+
+    /// The reason of a run that ends at its deadline.
+    pub(crate) fn reason(&self) -> Reason {
+        match self.ends_drain {
+            true => Reason::Drained,
+            false => Reason::TimedOut,
+        }
     }
 
     /// The deadline of the whole run.
@@ -76,47 +92,6 @@ impl Deadlines {
             Some(whole) if !limits.sources_first => whole.min(now),
             _ => now,
         }
-    }
-
-    /// Drops the alarm if it has fired.
-    #[inline]
-    pub(crate) fn note_alarm(&mut self, ready: &mut Ready) {
-        if ready.take_flag(Flag::Alarm) {
-            self.alarm = None;
-        }
-    }
-
-    /// Makes sure that the task is woken at the next deadline, that of the run or one of `others`.
-    /// Returns true, and does nothing, if it has passed already.
-    pub(crate) fn arm(
-        &mut self,
-        now: Instant,
-        others: [Option<Instant>; 2],
-        ready: &Ready,
-    ) -> bool {
-        let all = self.whole.into_iter().chain(others.into_iter().flatten());
-        let Some(next) = all.min() else {
-            self.alarm = None;
-            return false;
-        };
-        if next <= now {
-            return true;
-        }
-        // Keep an earlier alarm: a spurious wakeup costs less than another alarm.
-        self.arm_at(next, ready);
-        false
-    }
-
-    /// Makes sure that the task is woken at `at`. An earlier alarm remains.
-    pub(crate) fn arm_at(&mut self, at: Instant, ready: &Ready) {
-        if self.alarm.as_ref().is_none_or(|alarm| alarm.at() > at) {
-            self.alarm = Some(Alarm::set(at, ready.flag_waker(Flag::Alarm)));
-        }
-    }
-
-    /// Drops the alarm.
-    pub(crate) fn disarm(&mut self) {
-        self.alarm = None;
     }
 }
 

@@ -4,17 +4,21 @@
 //! not polled until later. So a [`Grace`] lies between a deadline and its effect.
 
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::time::Duration;
 
 use super::Run;
 use super::budget::{Budget, Work};
-use super::clock::{self, Instant};
+use super::clock::Clock;
 use super::driver::{Driver, End};
-use super::grace::{Arrival, Grace, LATE, Polled, TURN, Verdict};
+use super::grace::{Arrival, Grace, LATE, LIMIT, Polled, TURN, Verdict};
 use super::ready::Next;
+use super::signals::AnySignals;
 use crate::Reason;
+use crate::limit::Ending;
 use crate::panics::Panics;
 use crate::sources::Sources;
+use crate::timer::{Instant, TimerKind};
 
 impl<L, K, G> Run<L, K, G>
 where
@@ -24,16 +28,20 @@ where
     /// have come to the deadlines, and this one may panic as well. So they take effect now.
     pub(super) fn note_lateness(
         &mut self,
-        is_expired: bool,
-        budget: &mut Budget,
+        signals: Pin<&mut impl AnySignals>,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End> {
-        let is_expired = is_expired && self.has_panicked;
-        let Some(now) = self.now.or_else(|| is_expired.then(clock::now)) else {
+        let is_expired = signals.is_expired() && self.has_panicked;
+        let Some(now) = self
+            .now
+            .or_else(|| is_expired.then(|| budget.clock().now()))
+        else {
             return ControlFlow::Continue(());
         };
         if self.has_panicked {
-            self.stamp(budget);
+            // The clock may be what has panicked.
+            self.stamp_at_now();
         }
         let is_over = is_expired || self.deadlines.is_over(now);
         if let Some(grace) = &mut self.grace {
@@ -48,16 +56,18 @@ where
             // Another deadline does not prolong it.
         } else if is_over && self.has_panicked {
             self.begin_grace(Grace::after_panic(now));
-        } else if let Some(lateness) = self.lateness(now) {
-            self.begin_grace(Grace::late(now, is_over, lateness));
+        } else if let Some(lateness) = self.lateness(now, budget) {
+            let kind = budget.clock().kind();
+            self.begin_grace(Grace::late(now, is_over, lateness, kind));
         }
+        self.note_closing(is_expired);
         if !self.has_panicked {
             return ControlFlow::Continue(());
         }
         match &mut self.grace {
             Some(grace) if now >= grace.ends => {
                 grace.is_over = true;
-                self.end_grace(budget, driver)?;
+                self.end_grace(signals, budget, driver)?;
             }
             Some(_) => {}
             None => self.stop_late_sources(budget, driver)?,
@@ -65,9 +75,33 @@ where
         ControlFlow::Continue(())
     }
 
+    /// Runs inside this one that are to be polled at this time or earlier are woken. With the timer of a
+    /// runtime they wait for the alarm: polls in vain would not leave the others their budget.
+    pub(super) fn due_inside(&self, now: Instant, clock: &dyn Clock) -> Instant {
+        match clock.kind() {
+            TimerKind::Runtime => {
+                let least = now.checked_sub(LIMIT).unwrap_or(now);
+                self.slept_until
+                    .map_or(least, |slept| slept.max(least))
+                    .min(now)
+            }
+            TimerKind::System | TimerKind::Test => now,
+        }
+    }
+
+    /// Whether the run was polled for the first time after its deadline.
+    #[inline]
+    pub(super) fn is_too_late(&self) -> bool {
+        let deadline = self.options.limits.deadline;
+        deadline.is_some() && deadline <= self.now
+    }
+
     /// How late this poll is for the first deadline that has passed, if it is late. Deadlines that have
     /// had their grace do not count.
-    fn lateness(&self, now: Instant) -> Option<Duration> {
+    fn lateness(&self, now: Instant, budget: &Budget<'_>) -> Option<Duration> {
+        if budget.clock().kind() == TimerKind::Test {
+            return None;
+        }
         let lateness = |deadline: Instant| {
             if deadline >= now || self.had_grace(deadline) {
                 return None;
@@ -75,7 +109,7 @@ where
             Some(now.saturating_duration_since(deadline)).filter(|lateness| *lateness >= LATE)
         };
         let counts =
-            self.options.limits.source_timeout.is_some() && !self.options.limits.is_source_zero();
+            self.options.limits.has_source_timeouts() && !self.options.limits.is_source_zero();
         let source = counts
             .then(|| self.in_flight.slots.next_deadline())
             .flatten();
@@ -88,7 +122,7 @@ where
     pub(super) fn note_covered(
         &mut self,
         (inside, outcomes): (Work, u32),
-        budget: &Budget,
+        budget: &Budget<'_>,
         driver: &impl Driver<K, G>,
     ) {
         let own = Work {
@@ -104,6 +138,21 @@ where
     #[cold]
     fn begin_grace(&mut self, grace: Grace) {
         self.grace = Some(Box::new(grace));
+    }
+
+    /// Once the grace covers the run, keeps the reason of the deadline that has passed.
+    #[inline]
+    fn note_closing(&mut self, is_expired: bool) {
+        let covers_run = self.grace.as_ref().is_some_and(|grace| grace.covers_run);
+        if !covers_run || self.closing.is_some() {
+            return;
+        }
+        let reason = match is_expired {
+            true => Reason::TimedOut,
+            false => self.deadlines.reason(),
+        };
+        self.closing = Some(reason);
+        self.admission.leave_queue();
     }
 
     /// Whether the grace covers the source in a slot.
@@ -123,10 +172,11 @@ where
     /// grace goes on.
     pub(super) fn check_grace(
         &mut self,
-        is_expired: bool,
-        budget: &mut Budget,
+        signals: Pin<&mut impl AnySignals>,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End, Option<Next>> {
+        let is_expired = signals.is_expired();
         let latest = self.latest(budget);
         let arrival = match is_expired {
             true => Arrival::Unknown,
@@ -134,37 +184,48 @@ where
         };
         let is_over = is_expired || latest.is_some_and(|now| self.deadlines.is_over(now));
         if is_over && self.options.limits.is_zero() {
-            return ControlFlow::Break(Err(Reason::TimedOut));
+            return ControlFlow::Break(Err(self.deadlines.reason()));
         }
         match &mut self.grace {
             Some(grace) => grace.covers_run |= is_over,
             None if is_over => {
-                let now = latest.unwrap_or_else(clock::now);
+                let now = latest.unwrap_or_else(|| budget.clock().now());
                 self.begin_grace(Grace::new(now, true, arrival));
             }
             None => return ControlFlow::Continue(None),
         }
-        self.go_on_with_grace(budget, driver)
+        self.note_closing(is_expired);
+        self.go_on_with_grace(signals, budget, driver)
     }
 
     /// Sets the deadlines of the sources that started in this poll.
-    pub(super) fn stamp(&mut self, budget: &Budget) {
-        if !std::mem::take(&mut self.has_started) || self.now.is_none() {
+    pub(super) fn stamp(&mut self, budget: &Budget<'_>) {
+        if !self.has_started || self.now.is_none() {
+            self.has_started = false;
             return;
         }
-        if self.options.limits.needs_start_times() {
-            let now = clock::now();
-            self.now = Some(now);
+        self.now = match self.options.limits.needs_start_times() {
+            true => Some(budget.clock().now()),
+            false => self.latest(budget),
+        };
+        self.stamp_at_now();
+    }
+
+    /// The same, with the last reading of the clock.
+    fn stamp_at_now(&mut self) {
+        if !std::mem::take(&mut self.has_started) || !self.options.limits.needs_start_times() {
+            return;
+        }
+        if let Some(now) = self.now {
             if let Some(deadline) = self.options.limits.of_source(now) {
                 self.in_flight.slots.stamp(deadline);
             }
-        } else {
-            self.now = self.latest(budget);
+            self.in_flight.slots.stamp_limits(now);
         }
     }
 
     /// The latest reading of the clock, in a run with deadlines.
-    fn latest(&self, budget: &Budget) -> Option<Instant> {
+    fn latest(&self, budget: &Budget<'_>) -> Option<Instant> {
         self.now
             .map(|now| budget.looked_at().map_or(now, |looked| looked.max(now)))
     }
@@ -173,7 +234,7 @@ where
     /// runtime may have refused a source, a grace begins instead.
     pub(super) fn stop_late_sources(
         &mut self,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End> {
         self.late_left = false;
@@ -183,9 +244,15 @@ where
         let due = self.deadlines.due(now, &self.options.limits);
         let is_zero = self.options.limits.is_source_zero();
         while let Some(index) = self.in_flight.slots.late(due) {
-            if is_zero {
+            if is_zero || self.in_flight.slots.has_zero_limit(index) {
+                if self.not_polled.take_if(|slot| *slot == index).is_some()
+                    && self.ready.take(index)
+                {
+                    self.poll_slot(index, budget, driver)?;
+                    continue;
+                }
                 // It started in this poll, and its start was paid for.
-                self.stop_late(index, driver)?;
+                self.stop_late(index, budget, driver)?;
                 continue;
             }
             if !Self::may_poll(budget, driver) {
@@ -199,28 +266,28 @@ where
             } else {
                 budget.spend();
             }
-            if self.in_flight.slots.oldest() != Some(index) {
+            if self.in_flight.slots.source(index).is_none() {
                 continue;
             }
-            let deadline = self.in_flight.slots.next_deadline();
+            let deadline = self.in_flight.slots.deadline(index);
             let is_final = deadline.is_none_or(|deadline| self.had_grace(deadline));
             if !is_final && self.may_be_refused(budget) {
                 self.begin_grace(Grace::new(now, false, Arrival::OnTime));
                 break;
             }
-            self.stop_late(index, driver)?;
+            self.stop_late(index, budget, driver)?;
         }
         ControlFlow::Continue(())
     }
 
     /// Whether the runtime may have refused a source: in this poll, or so recently that it may not have
     /// woken the source yet.
-    fn may_be_refused(&self, budget: &Budget) -> bool {
+    fn may_be_refused(&self, budget: &Budget<'_>) -> bool {
         self.calm_polls < TURN || self.left_pending(budget)
     }
 
     /// Counts the polls since a sweep in which the runtime may have refused a source.
-    pub(super) fn note_sweep(&mut self, budget: &Budget) {
+    pub(super) fn note_sweep(&mut self, budget: &Budget<'_>) {
         self.is_shuffled |= self.pending_after > 0;
         self.calm_polls = match self.left_pending(budget) {
             true => 0,
@@ -229,7 +296,7 @@ where
     }
 
     /// Whether a source is pending that was not the first to be polled in this poll.
-    fn left_pending(&self, budget: &Budget) -> bool {
+    fn left_pending(&self, budget: &Budget<'_>) -> bool {
         match self.pending_after {
             0 => false,
             1 => budget.is_nested() || budget.inside().polls > 1,
@@ -237,11 +304,21 @@ where
         }
     }
 
-    fn stop_late(&mut self, index: usize, driver: &mut impl Driver<K, G>) -> ControlFlow<End> {
+    fn stop_late(
+        &mut self,
+        index: usize,
+        budget: &Budget<'_>,
+        driver: &mut impl Driver<K, G>,
+    ) -> ControlFlow<End> {
         let mut panics = Panics::default();
-        let elapsed = self.in_flight.elapsed(index);
-        let flow = match self.in_flight.slots.remove(index, &mut panics) {
-            Some(id) => driver.timed_out(id, elapsed, &mut panics),
+        let stay = self
+            .in_flight
+            .stay(index, true, budget.clock(), &mut panics);
+        self.end_sample(index, Ending::TimedOut, budget.clock(), &mut panics);
+        let removed = self.in_flight.slots.remove(index, &mut panics);
+        self.note_end(index);
+        let flow = match removed {
+            Some(id) => driver.timed_out(id, stay, &mut panics),
             None => ControlFlow::Continue(()),
         };
         panics.resume();
@@ -253,7 +330,8 @@ where
     /// the grace decides.
     fn go_on_with_grace(
         &mut self,
-        budget: &mut Budget,
+        mut signals: Pin<&mut impl AnySignals>,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End, Option<Next>> {
         loop {
@@ -269,20 +347,22 @@ where
             }
             if covers_run {
                 driver.flush(&mut self.ready, budget)?;
-                if self.is_complete(driver) {
-                    return ControlFlow::Break(Ok(()));
-                }
+                self.end_if_complete(signals.as_mut(), budget, driver)?;
             }
             return match self.judge(budget, driver) {
                 Verdict::Again => ControlFlow::Continue(Some(Next::Again)),
                 Verdict::WaitUntil(until) if covers_run => {
-                    self.deadlines.arm_at(until, &self.ready);
-                    ControlFlow::Continue(Some(Next::Rest))
+                    let now = self.now.unwrap_or(until);
+                    let has_gone_off = signals.set_alarm(Some(until), now, &self.ready);
+                    ControlFlow::Continue(Some(match has_gone_off {
+                        true => Next::Again,
+                        false => Next::Rest,
+                    }))
                 }
                 Verdict::WaitUntil(until) => {
-                    ControlFlow::Continue(Some(self.wait_until(Some(until), driver)))
+                    ControlFlow::Continue(Some(self.wait_until(None, Some(until), signals, driver)))
                 }
-                Verdict::Over => self.end_grace(budget, driver),
+                Verdict::Over => self.end_grace(signals, budget, driver),
             };
         }
     }
@@ -290,7 +370,8 @@ where
     /// Ends a grace: stops the sources that it covers, and ends the run if it covers the run.
     fn end_grace(
         &mut self,
-        budget: &mut Budget,
+        mut signals: Pin<&mut impl AnySignals>,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End, Option<Next>> {
         if let Some(grace) = &self.grace {
@@ -301,25 +382,29 @@ where
             return ControlFlow::Continue(Some(Next::Again));
         }
         driver.flush(&mut self.ready, budget)?;
-        if self.is_complete(driver) {
-            return ControlFlow::Break(Ok(()));
-        }
+        // A run that is closing has no further poll to look for the end of a stream.
+        self.looks_for_end |= self.is_closing();
+        self.end_if_complete(signals.as_mut(), budget, driver)?;
         // A run that is on time has polled its list in this poll.
         let is_late = |grace: &Grace| grace.covers_run && grace.is_late();
         let may_have_ended = L::MAY_WAIT && self.grace.as_deref().is_some_and(is_late);
-        if may_have_ended && self.poll_end(driver) && self.is_complete(driver) {
-            return ControlFlow::Break(Ok(()));
+        let reason = self.closing.unwrap_or(Reason::TimedOut);
+        let may_look = self.has_to_look_for_end() && !self.list_waits;
+        let may_have_ended = may_have_ended && may_look && self.occupied(driver) == 0;
+        if may_have_ended && self.poll_end(reason, driver) {
+            self.end_if_complete(signals, budget, driver)?;
         }
         match self.grace.take() {
-            Some(grace) if grace.covers_run => ControlFlow::Break(Err(Reason::TimedOut)),
+            Some(grace) if grace.covers_run => ControlFlow::Break(Err(reason)),
             _ => ControlFlow::Continue(None),
         }
     }
 
     /// Asks the grace what follows, after the sources were polled.
-    fn judge(&mut self, budget: &mut Budget, driver: &impl Driver<K, G>) -> Verdict {
+    fn judge(&mut self, budget: &mut Budget<'_>, driver: &impl Driver<K, G>) -> Verdict {
         let polled = Polled {
-            now: clock::now(),
+            now: budget.clock().now(),
+            slept_until: self.slept_until,
             may_be_refused: self.may_be_refused(budget),
             is_swept: self.ready.is_swept(),
             is_woken: self.ready.has_work(),

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::budget::{POLLS, Ticks, Work};
-use super::clock::Instant;
+use crate::timer::{Instant, TimerKind};
 
 /// A poll is late if it begins this long after a deadline.
 pub(super) const LATE: Duration = Duration::from_millis(1);
@@ -24,8 +24,12 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(1);
 /// A late run waits this part of its lateness without an outcome, up to [`MOST_PATIENCE`]. After a long
 /// stall all threads of a runtime compete for the processor, and the one that polls the sockets may
 /// come last.
-const LATENESS_PART: u32 = 16;
-const MOST_PATIENCE: Duration = Duration::from_millis(8);
+const LATENESS_PART: u32 = 8;
+const MOST_PATIENCE: Duration = Duration::from_millis(15);
+
+/// Timers of runtimes are exact to a few milliseconds. A poll that is late by no more does not show that
+/// the thread was busy.
+const COARSE: Duration = Duration::from_millis(8);
 
 /// How long a run waits whose deadline is a future of the caller. If a worker has refused a source, it
 /// may be some milliseconds before that worker is scheduled, while another one polls the run.
@@ -34,7 +38,7 @@ pub(super) const FUTURE_PATIENCE: Duration = Duration::from_millis(4);
 /// The most time from the last outcome on, and in all. There are two exceptions. A late run may take as
 /// long as it was late, up to [`MOST_LIMIT`]. A run with more woken sources than budget goes on while
 /// most of those it polls have their answers.
-const LIMIT: Duration = Duration::from_millis(20);
+pub(super) const LIMIT: Duration = Duration::from_millis(20);
 const MOST_LIMIT: Duration = Duration::from_millis(100);
 
 /// A late run has at least this many polls, whatever their distance: its thread may be busy.
@@ -69,6 +73,8 @@ pub(super) struct Grace {
     pub(super) is_last_sweep: bool,
     /// Whether the runtime may have refused a source.
     may_be_refused: bool,
+    /// First wait for the alarm of this time: when it has gone off, the runtime has polled its sockets.
+    waits_for_alarm: Option<Instant>,
     /// How long to wait without an outcome.
     patience: Duration,
     /// The end of that wait. Set when the last sweep has ended.
@@ -96,6 +102,8 @@ pub(super) struct Grace {
 /// A poll of a run, after its sources were polled.
 pub(super) struct Polled {
     pub(super) now: Instant,
+    /// The time of the latest alarm that has gone off.
+    pub(super) slept_until: Option<Instant>,
     /// Whether the runtime may have refused a source.
     pub(super) may_be_refused: bool,
     /// Whether the sweep has ended.
@@ -131,6 +139,7 @@ impl Grace {
             arrival,
             is_last_sweep: arrival == Arrival::Late,
             may_be_refused: false,
+            waits_for_alarm: None,
             patience: match arrival {
                 Arrival::Unknown => FUTURE_PATIENCE,
                 Arrival::OnTime | Arrival::Late => PATIENCE,
@@ -149,9 +158,20 @@ impl Grace {
     }
 
     /// The grace of a run that is late.
-    pub(super) fn late(now: Instant, covers_run: bool, lateness: Duration) -> Self {
+    pub(super) fn late(
+        now: Instant,
+        covers_run: bool,
+        lateness: Duration,
+        kind: TimerKind,
+    ) -> Self {
+        let is_runtime = kind == TimerKind::Runtime;
+        let patience = match is_runtime && lateness < COARSE {
+            true => Duration::ZERO,
+            false => (lateness / LATENESS_PART).clamp(PATIENCE, MOST_PATIENCE),
+        };
         Self {
-            patience: (lateness / LATENESS_PART).clamp(PATIENCE, MOST_PATIENCE),
+            waits_for_alarm: is_runtime.then(|| now - lateness),
+            patience,
             ends_for_certain: now + lateness.clamp(LIMIT, MOST_LIMIT),
             ..Self::new(now, covers_run, Arrival::Late)
         }
@@ -215,6 +235,13 @@ impl Grace {
             return Verdict::Again;
         }
 
+        // The runtime polls its sockets and its timer in the same turn.
+        if let Some(alarm) = self.waits_for_alarm {
+            if polled.slept_until < Some(alarm) {
+                return Verdict::WaitUntil(alarm);
+            }
+        }
+
         // A late run rests until no outcome has come for some time.
         if self.waits_until.is_none() {
             self.ticks = Ticks::now();
@@ -224,7 +251,7 @@ impl Grace {
         // Polls of other runs on this thread are polls of tasks, too.
         let idle_polls = Ticks::now().since(self.ticks).max(self.idle_polls);
         let has_turns = idle_polls < TURN;
-        if is_late && self.idle_polls == 0 {
+        if is_late && self.idle_polls == 0 && !self.patience.is_zero() {
             if now < waits_until {
                 return Verdict::WaitUntil(waits_until);
             }

@@ -13,7 +13,7 @@ mod schedule;
 mod source;
 
 use crate::Reason;
-use schedule::{Kind, Setup, Ticks};
+use schedule::{Kind, Operation, Setup, Ticks};
 
 /// How a run ends.
 type End = Result<(), Reason>;
@@ -38,6 +38,17 @@ struct Model {
     is_cancelled: bool,
     /// Whether the signal of `expire_on` has completed.
     is_expired: bool,
+    /// Whether the run was polled before the signal of `drain_on` completed.
+    has_started: bool,
+    /// Whether the signal of `drain_on` has completed, and whether the run was polled since.
+    is_drained: bool,
+    has_seen_drain: bool,
+    /// Whether the deadline is the end of the drain timeout.
+    ends_drain: bool,
+    /// A source that was taken from the stream after that, to look for its end.
+    left_out: Option<usize>,
+    /// The number of outcomes that were released in the order of their sources.
+    released: usize,
     /// Whether a deadline had passed in the last poll. The real run may need more polls for it.
     reached_deadline: bool,
     /// The number of outcomes in the channel.
@@ -117,6 +128,12 @@ impl Model {
             is_polled: false,
             is_cancelled: false,
             is_expired: false,
+            has_started: false,
+            is_drained: false,
+            has_seen_drain: false,
+            ends_drain: false,
+            left_out: None,
+            released: 0,
             reached_deadline: false,
             in_channel: 0,
             queued: 0,
@@ -137,26 +154,34 @@ impl Model {
     fn poll(&mut self) {
         let is_first = !std::mem::replace(&mut self.is_polled, true);
         if is_first {
-            self.deadline = self.setup.timeout.map(|timeout| self.now + timeout);
+            let timeout = self.setup.timeout.map(|timeout| self.now + timeout);
+            self.deadline = timeout.into_iter().chain(self.setup.deadline).min();
         }
         self.reached_deadline = false;
-        self.end = self.step();
+        self.end = self.step(is_first);
+        if self.end.is_some() {
+            self.pass_on_rest();
+        }
     }
 
     /// One poll, in the order of the rules of a run. Returns how it ends, if it does.
-    fn step(&mut self) -> Option<End> {
+    fn step(&mut self, is_first: bool) -> Option<End> {
         if self.is_cancelled {
-            // The blocked send of the oldest outcome is polled one last time.
-            self.flush(1);
             return Some(Err(Reason::Cancelled));
+        }
+        if self.is_drained && !std::mem::replace(&mut self.has_seen_drain, true) {
+            self.start_drain_timeout();
+        }
+        if is_first && self.setup.deadline.is_some_and(|at| at <= self.now) {
+            return Some(Err(Reason::TimedOut));
         }
         self.flush(usize::MAX);
         self.poll_woken();
         self.start_new();
         self.stop_late();
         self.flush(usize::MAX);
-        if self.is_complete() {
-            return Some(Ok(()));
+        if let Some(end) = self.completion() {
+            return Some(end);
         }
         if self.is_past_deadline() || self.is_expired {
             self.reached_deadline = true;
@@ -165,12 +190,70 @@ impl Model {
                 self.poll_woken();
                 self.flush(usize::MAX);
             }
-            return Some(match self.is_complete() {
-                true => Ok(()),
-                false => Err(Reason::TimedOut),
-            });
+            let is_drain = self.ends_drain && self.is_past_deadline() && !self.is_expired;
+            let reason = if is_drain {
+                Reason::Drained
+            } else {
+                Reason::TimedOut
+            };
+            let end = self.completion().unwrap_or(Err(reason));
+            return Some(end.map_err(|_| reason));
         }
         None
+    }
+
+    fn start_drain_timeout(&mut self) {
+        let ends = self.setup.drain_timeout.map(|timeout| self.now + timeout);
+        if let Some(ends) = ends.filter(|&ends| self.deadline.is_none_or(|at| ends < at)) {
+            self.deadline = Some(ends);
+            self.ends_drain = true;
+        }
+    }
+
+    /// How the run ends if it is complete, or if it drains and every source that has started is over.
+    fn completion(&mut self) -> Option<End> {
+        if self.in_flight() + self.waiting() > 0 {
+            return None;
+        }
+        if !self.has_seen_drain {
+            let are_finished = self.sources.iter().all(Source::is_finished);
+            return (are_finished && !self.has_unseen()).then_some(Ok(()));
+        }
+        if !self.has_started && self.setup.operation == Operation::Process {
+            // The batch was never started.
+            return Some(Err(Reason::Drained));
+        }
+        let next = self.next_not_started();
+        match next {
+            Some(id) if self.setup.kind == Kind::Stream && self.has_arrived(id) => {
+                self.left_out = Some(id);
+            }
+            None => self.has_seen_end |= self.has_arrived(self.sources.len()),
+            Some(_) => {}
+        }
+        let is_complete = next.is_none() && !self.has_unseen();
+        Some(if is_complete {
+            Ok(())
+        } else {
+            Err(Reason::Drained)
+        })
+    }
+
+    /// The run has ended: outcomes that wait for those of earlier sources are passed on.
+    fn pass_on_rest(&mut self) {
+        let behind = self.sources.iter().skip(self.released);
+        let rest = match self.setup.holds_back() {
+            true => behind.filter(|source| source.is_finished()).count(),
+            false => 0,
+        };
+        self.queued += rest;
+        self.released = self.sources.len();
+        match self.setup.operation {
+            Operation::ForEach => {}
+            _ if rest > 0 => self.flush(usize::MAX),
+            // The blocked send of the oldest outcome is polled one last time.
+            _ => self.flush(1),
+        }
     }
 
     fn poll_woken(&mut self) {
@@ -188,9 +271,25 @@ impl Model {
         }
     }
 
-    /// Puts an outcome into the channel, or queues it.
+    /// Passes on the outcome of a source, or, in order, those that need not wait any more.
     fn deliver(&mut self) {
-        if self.queued == 0 && self.has_room() {
+        if !self.setup.holds_back() {
+            return self.deliver_now();
+        }
+        while self
+            .sources
+            .get(self.released)
+            .is_some_and(Source::is_finished)
+        {
+            self.released += 1;
+            self.deliver_now();
+        }
+    }
+
+    /// Puts an outcome into the channel, or queues it.
+    fn deliver_now(&mut self) {
+        let is_direct = self.setup.operation != Operation::ForEach;
+        if is_direct && self.queued == 0 && self.has_room() {
             self.in_channel += 1;
         } else {
             self.queued += 1;
@@ -198,8 +297,10 @@ impl Model {
     }
 
     fn start_new(&mut self) {
-        let deadline = self.setup.source_timeout.map(|timeout| self.now + timeout);
+        self.has_started |= !self.has_seen_drain;
         while let Some(id) = self.next_source() {
+            let timeout = self.setup.timeout_of(id);
+            let deadline = timeout.map(|timeout| self.now + timeout);
             self.sources[id].state = State::InFlight { deadline };
             self.poll_source(id);
         }
@@ -208,10 +309,27 @@ impl Model {
 
     /// The next source to start, if it has arrived and the concurrency limit admits it.
     fn next_source(&self) -> Option<usize> {
+        let next = self.next_not_started();
+        next.filter(|&id| self.has_room_for_source() && self.has_arrived(id))
+    }
+
+    fn next_not_started(&self) -> Option<usize> {
         let is_next = |source: &Source| source.state == State::NotStarted;
-        let next = self.sources.iter().position(is_next);
-        let is_admitted = self.in_flight() + self.queued < self.setup.limit;
-        next.filter(|&id| is_admitted && self.has_arrived(id))
+        self.sources.iter().position(is_next)
+    }
+
+    fn has_room_for_source(&self) -> bool {
+        !self.has_seen_drain && self.in_flight() + self.waiting() < self.setup.limit
+    }
+
+    /// The number of outcomes that wait to be passed on.
+    fn waiting(&self) -> usize {
+        let behind = self.sources.iter().skip(self.released);
+        let held = match self.setup.holds_back() {
+            true => behind.filter(|source| source.is_finished()).count(),
+            false => 0,
+        };
+        self.queued + held
     }
 
     /// Whether an item has arrived. That of a list always has.
@@ -221,10 +339,8 @@ impl Model {
 
     /// Whether the run can see the end of the stream. It has to have room for another source.
     fn can_see_end(&self) -> bool {
-        let is_admitted = self.in_flight() + self.queued < self.setup.limit;
-        let is_started = |source: &Source| source.state != State::NotStarted;
-        let are_started = self.sources.iter().all(is_started);
-        is_admitted && are_started && self.has_arrived(self.sources.len())
+        let are_started = self.next_not_started().is_none();
+        self.has_room_for_source() && are_started && self.has_arrived(self.sources.len())
     }
 
     /// Whether the run may have ended before it saw all sources.
@@ -238,7 +354,7 @@ impl Model {
             if !self.sources[id].is_late(due) {
                 continue;
             }
-            if self.sources[id].is_woken && self.setup.source_timeout != Some(0) {
+            if self.sources[id].is_woken && self.setup.timeout_of(id) != Some(0) {
                 self.poll_source(id);
             }
             if self.sources[id].is_in_flight() {
@@ -270,9 +386,14 @@ impl Model {
         self.deadline.is_some_and(|deadline| deadline <= self.now)
     }
 
-    fn is_complete(&self) -> bool {
-        let are_finished = self.sources.iter().all(Source::is_finished);
-        are_finished && self.queued == 0 && !self.has_unseen()
+    /// Whether the run would have timed out in the same poll, if it had not been drained.
+    fn is_out_of_time(&self) -> bool {
+        self.is_past_deadline() || self.is_expired
+    }
+
+    /// Whether the real run may need another poll, to look for the end of its stream.
+    fn may_look_for_end(&self) -> bool {
+        self.has_seen_drain && self.setup.kind == Kind::Stream
     }
 
     /// Whether the real run may have polled a source more often, in the grace of a deadline.
@@ -294,8 +415,10 @@ impl Model {
             Some(format!("source {id} was woken"))
         } else if let Some(id) = self.sources.iter().position(late) {
             Some(format!("source {id} is late"))
-        } else if self.is_cancelled || self.is_expired {
+        } else if self.is_cancelled || self.is_expired || self.is_drained != self.has_seen_drain {
             Some("a signal has completed".to_owned())
+        } else if self.has_seen_drain && self.in_flight() + self.waiting() == 0 {
+            Some("the drain is over".to_owned())
         } else if self.is_past_deadline() {
             Some("the deadline has passed".to_owned())
         } else if self.queued > 0 && self.has_room() {

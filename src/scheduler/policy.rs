@@ -22,6 +22,7 @@ impl Verdicts {
     /// How the run ends, if the outcomes so far decide that. `most_left` returns how many sources may
     /// still answer, if that is known. `is_enough` asks the caller's rule: once for each outcome that
     /// does not decide by itself.
+    #[inline(always)]
     pub(crate) fn verdict(
         &mut self,
         policies: &Policies,
@@ -39,6 +40,7 @@ impl Verdicts {
     }
 }
 
+#[inline(always)]
 fn by_counts(
     policies: &Policies,
     counts: Counts,

@@ -15,11 +15,13 @@
 //! 5. If one slot outside the root word is woken while the task waits, the root word holds the number
 //!    of that slot instead of bits. The next waker replaces the number by bits.
 //! 6. A spare waker is lent to every source whose slot has no waker. If the source keeps it, it
-//!    becomes the waker of that slot, and there is a new spare one.
+//!    becomes the waker of that slot, and there is a new spare one. The wakers of the slots in the root
+//!    word stay with the tree, which a later run can take from a [`pool`].
 //! 7. A sweep takes the bits of a word in order, or shuffled: bit `i` at position `i ^ x`, where `x`
 //!    is a hash of the sweep, the segment and the word. Of two sources that are always woken, each is
 //!    polled first in half of the sweeps. Every second shuffled sweep reverses the one before it.
 
+mod pool;
 mod tree;
 mod wakers;
 
@@ -27,11 +29,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use pool::Shared;
 pub(super) use tree::MOST_SLOTS;
 use tree::{
     AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, FLAGS, MOST_SEGMENTS, SEGMENTS, SINGLE, Tree, single_slot,
 };
-use wakers::Spare;
+use wakers::CountedWaker;
 
 use crate::panics::Panics;
 
@@ -42,14 +45,18 @@ pub(crate) enum Flag {
     Cancel = 55,
     /// The future that expires the run.
     Expire,
-    /// The alarm of the run.
-    Alarm,
     /// The future that completes when the receivers are gone.
     Receiver,
     /// A send that waits for room in the channel.
     Room,
     /// The source list, if it may be pending.
     Sources,
+    /// The future after which no source starts.
+    Drain,
+    /// The bodies that handle outcomes.
+    Bodies,
+    /// A place in a limit that runs share.
+    Limit,
 }
 
 impl Flag {
@@ -73,14 +80,16 @@ pub(crate) enum Next {
 /// The woken slots and flags, as the run sees them. The wakers see the [`Tree`].
 #[derive(Debug)]
 pub struct Ready {
-    /// The tree, shared with the wakers.
-    tree: Arc<Tree>,
+    /// The tree, shared with the wakers. `None` before the first poll.
+    tree: Option<Arc<Tree>>,
+    /// The wakers of the slots in the root word.
+    wakers: Vec<Option<CountedWaker>>,
     /// The number of slots that the tree has bits for.
     slots: usize,
     /// The waker of the task that waited last. The tree has a weak reference to it.
     task: Option<Arc<Waker>>,
     /// The waker that is lent to sources whose slots have none.
-    spare: Option<Spare>,
+    spare: Option<CountedWaker>,
     /// Bits taken from the root word and not handled yet.
     woken: u64,
     /// The first slot of the word that the sweep is in.
@@ -159,9 +168,11 @@ impl Shuffled {
 }
 
 impl Ready {
-    pub(crate) fn new() -> Self {
+    /// That of a run that was never polled.
+    pub(crate) fn unused() -> Self {
         Self {
-            tree: Arc::new(Tree::new()),
+            tree: None,
+            wakers: Vec::new(),
             slots: DIRECT,
             task: None,
             spare: None,
@@ -177,6 +188,31 @@ impl Ready {
         }
     }
 
+    /// One that has a tree.
+    #[cfg(test)]
+    pub(crate) fn new() -> Self {
+        let mut ready = Self::unused();
+        ready.acquire();
+        ready
+    }
+
+    /// Takes a tree from the pool of this thread, or makes a new one. The first poll calls this before
+    /// it uses the tree. Later calls do nothing.
+    #[inline]
+    pub(crate) fn acquire(&mut self) {
+        if self.tree.is_none() {
+            let shared = Shared::acquire();
+            self.tree = Some(shared.tree);
+            self.wakers = shared.wakers;
+            self.spare = shared.spare;
+        }
+    }
+
+    #[inline(always)]
+    fn tree(&self) -> &Arc<Tree> {
+        self.tree.as_ref().expect("the run was polled")
+    }
+
     /// Begins a poll: marks the task as awake.
     #[inline]
     pub(crate) fn begin_poll(&mut self) {
@@ -190,12 +226,18 @@ impl Ready {
     /// If a waker of the caller panics. Even then the task waits or was woken.
     #[inline]
     pub(crate) fn end_poll(&mut self, waker: &Waker, next: Next) {
-        let is_registered = |task: &Arc<Waker>| task.will_wake(waker);
-        let is_registered = self.task.as_ref().is_some_and(is_registered);
+        let is_registered = self.is_registered(waker);
         if is_registered && next == Next::Wait && self.wait() {
             return;
         }
         self.end_poll_slowly(waker, next, is_registered);
+    }
+
+    /// Whether the task of this waker has waited last.
+    #[inline]
+    pub(crate) fn is_registered(&self, waker: &Waker) -> bool {
+        let is_registered = |task: &Arc<Waker>| task.will_wake(waker);
+        self.task.as_ref().is_some_and(is_registered)
     }
 
     #[inline(never)]
@@ -204,7 +246,7 @@ impl Ready {
         let mut previous = None;
         if !is_registered && next != Next::Again {
             if let Some(task) = panics.catch(|| Arc::new(waker.clone())) {
-                self.tree.task.register(&task);
+                self.tree().task.register(&task);
                 previous = self.task.replace(task);
             }
         }
@@ -213,7 +255,7 @@ impl Ready {
                 Next::Again => false,
                 Next::Wait => self.wait(),
                 // Take the slots that were woken, so that the next wake finds the root word empty and
-                // wakes the task. If a flag is set, such as that of the alarm, do not wait.
+                // wakes the task. If a flag is set, such as that of a signal, do not wait.
                 Next::Rest => loop {
                     if self.woken & FLAGS != 0 {
                         break false;
@@ -239,7 +281,7 @@ impl Ready {
         // the waker that finds the word empty sees the registered task.
         // Acquire: not relied upon, because `take_woken` acquires before anything is read.
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
-        let root = &self.tree.root;
+        let root = &self.tree().root;
         root.compare_exchange(AWAKE, 0, success, failure).is_ok()
     }
 
@@ -259,13 +301,13 @@ impl Ready {
     #[inline]
     fn take_woken(&mut self) {
         // Relaxed: `wait` finds a bit that this load misses.
-        if self.tree.root.load(Ordering::Relaxed) == AWAKE {
+        if self.tree().root.load(Ordering::Relaxed) == AWAKE {
             return;
         }
         // Acquire: pairs with the Release in `Tree::wake`, `Tree::set_root` and `Tree::raise`, so that
         // the bits below, and what was written before the wake, are seen.
         // Release: not relied upon, because a waker that finds `AWAKE` reads nothing else.
-        let mut root = self.tree.root.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
+        let mut root = self.tree().root.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
         if root & SINGLE != 0 {
             let slot = single_slot(root);
             root &= !SINGLE & !DIRECT_SLOTS;
@@ -274,14 +316,14 @@ impl Ready {
                 (self.leaf, self.leaf_bits) = (slot, Shuffled::ordered(1));
             } else {
                 // `Next::Rest` has left other slots in `woken`.
-                self.woken |= self.tree.mark(slot).unwrap_or(0);
+                self.woken |= self.tree().mark(slot).unwrap_or(0);
             }
         }
         self.woken |= root;
     }
 
     /// Starts a sweep over the slots that were woken so far, unless a sweep is under way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start_sweep(&mut self, is_shuffled: bool) {
         if !self.is_swept() {
             return;
@@ -370,7 +412,7 @@ impl Ready {
             (self.leaf, self.leaf_bits) = (0, self.shuffled_direct(direct));
             return;
         };
-        let Some(segment) = self.tree.segment(self.segment) else {
+        let Some(segment) = self.tree().segment(self.segment) else {
             return;
         };
         let bits = segment.take(word);
@@ -398,7 +440,7 @@ impl Ready {
             self.woken &= !(1 << slot);
             self.direct &= !(1 << slot);
         } else {
-            woken |= self.tree.take(slot);
+            woken |= self.tree().take(slot);
         }
         woken
     }
@@ -407,6 +449,13 @@ impl Ready {
     #[inline]
     pub(crate) fn has_flag(&self, flags: &[Flag]) -> bool {
         flags.iter().any(|flag| self.woken & flag.bit() != 0)
+    }
+
+    /// Whether a flag is set, now.
+    #[inline]
+    pub(crate) fn is_raised(&mut self, flag: Flag) -> bool {
+        self.take_woken();
+        self.has_flag(&[flag])
     }
 
     /// Takes a flag. Returns whether it was set.
@@ -422,37 +471,105 @@ impl Ready {
     #[inline]
     pub(crate) fn cover(&mut self, slot: usize) {
         while self.slots <= slot {
-            self.slots = self.tree.grow(self.slots);
+            self.slots = self.tree().grow(self.slots);
         }
     }
 
     /// Wakes a slot, as its source does.
     pub(crate) fn wake(&self, slot: usize) {
-        self.tree.wake(slot);
+        self.tree().wake(slot);
     }
 
-    /// The spare waker, for one poll of the source in a slot that has no waker.
-    #[inline]
+    /// The waker for one poll of the source in a slot: that of the slot if it is in the root word and
+    /// has one, and otherwise the spare one.
+    #[inline(always)]
     pub(crate) fn lend(&mut self, slot: usize) -> &Waker {
-        if self.spare.as_ref().is_some_and(Spare::is_kept) {
+        if let Some(Some(own)) = self.wakers.get(slot) {
+            return own.waker();
+        }
+        if self.spare.as_ref().is_some_and(CountedWaker::is_kept) {
             self.spare = None;
         }
-        self.spare
-            .get_or_insert_with(|| Spare::new(&self.tree))
-            .lend(slot)
+        let tree = &self.tree;
+        let new_spare = || CountedWaker::new(tree.as_ref().expect("the run was polled"));
+        self.spare.get_or_insert_with(new_spare).lend(slot)
     }
 
-    /// The waker that was lent, if the source has kept it. It becomes the waker of the slot.
-    #[inline]
-    pub(crate) fn kept(&mut self) -> Option<Waker> {
-        self.spare
-            .take_if(|spare| spare.is_kept())
-            .map(Spare::into_waker)
+    /// Makes the spare waker the waker of the slot that it was lent to, if the source has kept it.
+    /// Returns it if the slot is not in the root word.
+    #[inline(always)]
+    pub(crate) fn kept(&mut self, slot: usize) -> Option<Waker> {
+        if !self.spare.as_ref()?.is_kept() {
+            return None;
+        }
+        if slot < DIRECT {
+            self.keep(slot);
+            return None;
+        }
+        self.spare.take().map(CountedWaker::into_waker)
+    }
+
+    /// Makes the spare waker the waker of a slot in the root word.
+    #[inline(never)]
+    fn keep(&mut self, slot: usize) {
+        if self.wakers.len() <= slot {
+            self.wakers.resize_with(slot + 1, || None);
+        }
+        // If the slot has a waker, this poll did not lend the spare one: a source that has answered
+        // keeps it.
+        let own = &mut self.wakers[slot];
+        if own.is_none() {
+            *own = self.spare.take();
+        }
+    }
+
+    /// For another run, to see whether a flag is raised.
+    pub(crate) fn raised_flag(&self, flag: Flag) -> RaisedFlag {
+        RaisedFlag {
+            tree: Arc::clone(self.tree()),
+            flag,
+        }
     }
 
     /// Makes a waker that raises a flag.
     pub(crate) fn flag_waker(&self, flag: Flag) -> Waker {
-        wakers::flag_waker(&self.tree, flag)
+        wakers::flag_waker(self.tree(), flag)
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        // The destructor of the waker may panic.
+        self.close();
+        let Some(tree) = self.tree.take() else {
+            return;
+        };
+        if self.slots == DIRECT {
+            let wakers = std::mem::take(&mut self.wakers);
+            let spare = self.spare.take();
+            let shared = Shared {
+                tree,
+                wakers,
+                spare,
+            };
+            shared.release();
+        }
+    }
+}
+
+/// Shows whether a flag is raised and was not taken yet.
+#[derive(Debug)]
+pub struct RaisedFlag {
+    tree: Arc<Tree>,
+    flag: Flag,
+}
+
+impl RaisedFlag {
+    /// Not once the run has taken the flag from the root word, to handle it in its next poll.
+    #[inline]
+    pub(crate) fn is_raised(&self) -> bool {
+        // Relaxed: nothing is read because of it. The run polls the signal before it decides.
+        self.tree.root.load(Ordering::Relaxed) & self.flag.bit() != 0
     }
 }
 

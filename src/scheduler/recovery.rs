@@ -5,6 +5,7 @@ use std::any::Any;
 use super::Run;
 use super::budget::Budget;
 use super::driver::Driver;
+use crate::limit::Ending;
 use crate::panics::{self, Panics};
 use crate::sources::Sources;
 
@@ -17,12 +18,16 @@ where
     pub(super) fn recover(
         &mut self,
         payload: Box<dyn Any + Send>,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> Panics {
         let mut panics = std::mem::take(&mut self.start_panics);
         let message = panics::message(&*payload);
-        let was_source = self.drop_panicked(message, budget, driver, &mut panics);
+        // The driver may call wakers of the caller.
+        let mut more = Panics::default();
+        let was_source = more.catch(|| self.drop_panicked(message, budget, driver, &mut panics));
+        panics.append(more);
+        let was_source = was_source.unwrap_or(true);
         if was_source && self.options.catches_panics {
             panics::discard(payload);
         } else if was_source && panics.is_some() {
@@ -38,7 +43,7 @@ where
     fn drop_panicked(
         &mut self,
         message: String,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
         panics: &mut Panics,
     ) -> bool {
@@ -54,9 +59,12 @@ where
         }
         // A second panic, in the destructor of the source, adds nothing.
         let mut second = Panics::default();
-        let elapsed = self.in_flight.elapsed(index);
-        if let Some(id) = self.in_flight.slots.remove(index, &mut second) {
-            driver.panicked(id, message, elapsed, panics);
+        let stay = self.in_flight.stay(index, true, budget.clock(), panics);
+        self.end_sample(index, Ending::Error, budget.clock(), panics);
+        let removed = self.in_flight.slots.remove(index, &mut second);
+        self.note_end(index);
+        if let Some(id) = removed {
+            driver.panicked(id, message, stay, panics);
         }
         true
     }

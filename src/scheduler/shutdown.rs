@@ -2,12 +2,12 @@
 //! take several polls.
 
 use std::task::Poll;
-use std::time::Duration;
 
 use super::budget::Budget;
-use super::driver::{Driver, End};
+use super::driver::{Driver, End, Stay};
 use super::{Run, Stage};
 use crate::Reason;
+use crate::limit::Ending;
 use crate::panics::Panics;
 use crate::sources::Sources;
 
@@ -24,7 +24,7 @@ where
     pub(crate) fn interrupt(
         &mut self,
         end: End,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
         panics: &mut Panics,
     ) -> Poll<End> {
@@ -47,13 +47,13 @@ where
     fn stop_all(
         &mut self,
         end: End,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
         panics: &mut Panics,
     ) {
         self.stage = Stage::Naming(end);
-        self.deadlines.disarm();
         panics.catch(|| self.ready.close());
+        panics.catch(|| self.admission.leave_queue());
         let reason = reason(end);
         for _ in 0..self.in_flight.slots.len() {
             let Some(oldest) = self.in_flight.slots.oldest() else {
@@ -63,14 +63,17 @@ where
                 break;
             };
             if driver.stop(id, source, reason, budget, panics).is_ready() {
-                self.stop(oldest, reason, driver, panics);
+                self.stop(oldest, reason, budget, driver, panics);
             } else {
                 // A run with sources to name. It moves to the end, so the order stays the same.
                 self.in_flight.slots.renew(oldest);
             }
         }
+        if let Some(id) = self.in_flight.set_aside.take() {
+            driver.not_started(id, reason, panics);
+        }
         self.count_unnamed(driver, panics);
-        driver.ended(panics);
+        driver.ended(end, panics);
     }
 
     /// Drops a source that is in flight, and reports it.
@@ -79,10 +82,12 @@ where
         &mut self,
         index: usize,
         reason: Reason,
+        budget: &Budget<'_>,
         driver: &mut impl Driver<K, G>,
         panics: &mut Panics,
     ) {
-        let elapsed = self.in_flight.elapsed(index);
+        let elapsed = self.in_flight.elapsed(index, budget.clock(), panics);
+        self.end_sample(index, Ending::Dropped, budget.clock(), panics);
         if let Some(id) = self.in_flight.slots.remove(index, panics) {
             driver.unfinished(id, reason, elapsed, panics);
         }
@@ -93,13 +98,13 @@ where
     fn count_unnamed(&mut self, driver: &mut impl Driver<K, G>, panics: &mut Panics) {
         // A vector cannot hold more. Such lists are meant to be endless.
         let most_named = isize::MAX as usize / size_of::<K>().max(1);
+        let list = self.in_flight.list.as_ref();
+        let names_all = list.is_none_or(|list| list.names_all());
         self.unnamed = match self.in_flight.not_started_or_panic(panics).1 {
-            Some(most) if most <= most_named && (!L::MAY_WAIT || self.in_flight.list.is_none()) => {
-                most
-            }
+            Some(most) if most <= most_named && names_all => most,
             _ => {
                 driver.leave_unseen();
-                0
+                list.map_or(0, |list| list.names_left())
             }
         };
     }
@@ -108,7 +113,7 @@ where
     fn name_rest(
         &mut self,
         end: End,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
         panics: &mut Panics,
     ) -> bool {
@@ -137,7 +142,7 @@ where
             if driver.stop(id, source, reason, budget, panics).is_pending() {
                 return false;
             }
-            self.stop(index, reason, driver, panics);
+            self.stop(index, reason, budget, driver, panics);
         }
         if let Some(list) = self.in_flight.list.take() {
             panics.catch(|| drop(list));
@@ -193,7 +198,7 @@ where
                 let permit = self.admission.permit_naming();
                 self.in_flight.slots.insert(id, Some(source), permit);
             }
-            None => driver.panicked(id, String::new(), Duration::ZERO, panics),
+            None => driver.panicked(id, String::new(), Stay::NONE, panics),
         }
     }
 }

@@ -1,21 +1,27 @@
 //! The sources in flight, each pinned in a slot that later sources reuse.
 
 mod order;
+mod queue;
 mod storage;
+mod varied;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use order::Order;
 use pin_project_lite::pin_project;
+use queue::Queue;
 use storage::Storage;
+use varied::Varied;
 
 use super::admission::Permit;
-use super::clock::Instant;
 use super::ready::Ready;
+use super::samples::Sample;
 use crate::panics::Panics;
+use crate::timer::Instant;
 
-/// The sources in flight, with their ids, start times and deadlines.
+/// The sources in flight, with their ids, positions, start times and deadlines.
 pub(crate) struct Slots<K, G> {
     /// All slots, used or free.
     slots: Storage<Slot<K, G>>,
@@ -23,18 +29,45 @@ pub(crate) struct Slots<K, G> {
     order: Order,
     /// When the source in each slot started. Shorter than `slots` where `note_start` was not called.
     starts: Vec<Option<Instant>>,
+    /// What few runs need. `None` until it is used.
+    extras: Option<Box<Extras>>,
+}
+
+/// What only some runs note of their sources.
+#[derive(Default)]
+struct Extras {
+    /// Deadlines that differ from source to source.
+    varied: Varied,
+    /// When the source in each slot, which is a run, is to be polled without a wake.
+    wakes: Queue,
+    /// The permit of the source in each slot, if it holds places in limits that runs share.
+    permits: Vec<Option<Permit>>,
+    /// What adaptive limits are told of the source in each slot.
+    samples: Vec<Option<Sample>>,
+    /// The position of the source in each slot.
+    positions: Vec<usize>,
+    /// The position of the next source.
+    next_position: usize,
+}
+
+impl Extras {
+    /// Forgets the deadlines of the source in a slot.
+    fn release(&mut self, slot: usize) {
+        self.varied.release(slot);
+        self.wakes.set(slot, None);
+    }
 }
 
 pin_project! {
     /// A place for one source at a time.
     struct Slot<K, G> {
-        // The id of the source, and the permit that it holds while it is in flight.
-        id: Option<(K, Permit)>,
+        // The id of the source.
+        id: Option<K>,
         // The source, if the slot is used.
         #[pin]
         source: Option<G>,
-        // Set when a source first keeps a clone of the waker it is polled with. Later sources are
-        // polled with it too.
+        // Set when a source first keeps a clone of the waker it is polled with, if the slot is not in the
+        // root word of the tree. Later sources are polled with it too.
         waker: Option<Waker>,
     }
 }
@@ -55,6 +88,7 @@ impl<K, G> Slots<K, G> {
             slots: Storage::new(),
             order: Order::new(),
             starts: Vec::new(),
+            extras: None,
         }
     }
 
@@ -74,10 +108,13 @@ impl<K, G> Slots<K, G> {
             self.slots.grow();
         }
         let mut slot = self.slots.get(index).project();
-        *slot.id = Some((id, permit));
+        *slot.id = Some(id);
         slot.source.set(source);
         if let Some(start) = self.starts.get_mut(index) {
             *start = None;
+        }
+        if permit.is_shared() {
+            self.keep_permit(index, permit);
         }
         index
     }
@@ -86,8 +123,27 @@ impl<K, G> Slots<K, G> {
     #[inline]
     pub(crate) fn fill(&mut self, index: usize, make: impl FnOnce(&K) -> G) {
         let mut slot = self.slots.get(index).project();
-        if let Some((id, _)) = slot.id {
+        if let Some(id) = slot.id {
             slot.source.set(Some(make(id)));
+        }
+    }
+
+    /// Keeps the permit of a source until the source leaves its slot.
+    #[cold]
+    fn keep_permit(&mut self, index: usize, permit: Permit) {
+        let permits = &mut self.extras.get_or_insert_default().permits;
+        if permits.len() <= index {
+            permits.resize_with(index + 1, || None);
+        }
+        permits[index] = Some(permit);
+    }
+
+    /// Releases the permit of a source that was dropped.
+    #[inline]
+    fn release_permit(&mut self, index: usize, panics: &mut Panics) {
+        let permits = self.extras.as_mut().map(|extras| &mut extras.permits);
+        if let Some(permit) = permits.and_then(|all| all.get_mut(index)?.take()) {
+            permit.release(panics);
         }
     }
 
@@ -111,7 +167,9 @@ impl<K, G> Slots<K, G> {
             None => {
                 let polled = poll(source, &mut Context::from_waker(ready.lend(index)));
                 if polled.is_pending() {
-                    *slot.waker = ready.kept();
+                    if let Some(kept) = ready.kept(index) {
+                        *slot.waker = Some(kept);
+                    }
                 }
                 polled
             }
@@ -119,16 +177,20 @@ impl<K, G> Slots<K, G> {
         let Poll::Ready(answer) = polled else {
             return Poll::Pending;
         };
-        let (id, _permit) = slot.id.take().expect("a source in a slot has an id");
+        let id = slot.id.take().expect("a source in a slot has an id");
         self.order.release(index);
+        if let Some(extras) = &mut self.extras {
+            extras.release(index);
+        }
         drop_source(slot.source, panics);
+        self.release_permit(index, panics);
         Poll::Ready((id, answer))
     }
 
     /// The source in the slot, with its id.
     pub(crate) fn source(&mut self, index: usize) -> Option<(&K, Pin<&mut G>)> {
         let slot = self.slots.get(index).project();
-        let (id, _) = slot.id.as_ref()?;
+        let id = slot.id.as_ref()?;
         Some((id, slot.source.as_pin_mut()?))
     }
 
@@ -141,6 +203,15 @@ impl<K, G> Slots<K, G> {
             self.renew(oldest);
             if let Some((_, source)) = self.source(oldest) {
                 found(source);
+            }
+        }
+    }
+
+    /// Calls `found` with every used slot.
+    pub(crate) fn each_used(&mut self, mut found: impl FnMut(usize)) {
+        for index in 0..self.slots.len() {
+            if self.source(index).is_some() {
+                found(index);
             }
         }
     }
@@ -160,15 +231,59 @@ impl<K, G> Slots<K, G> {
         *self.starts.get(index)?
     }
 
+    /// Records the position of the source in a slot. If it is not known, it is one after that of the source
+    /// before it.
+    #[inline(never)]
+    pub(crate) fn note_position(&mut self, index: usize, position: Option<usize>) {
+        let extras = self.extras.get_or_insert_default();
+        if extras.positions.len() <= index {
+            extras.positions.resize(index + 1, 0);
+        }
+        extras.positions[index] = position.unwrap_or(extras.next_position);
+        extras.next_position += 1;
+    }
+
+    /// The position of the source that is or was last in a slot, or zero if it was not recorded.
+    #[inline]
+    pub(crate) fn position(&self, index: usize) -> usize {
+        let extras = self.extras.as_ref();
+        let position = extras.and_then(|extras| extras.positions.get(index));
+        position.copied().unwrap_or(0)
+    }
+
     /// Drops the source in the slot and returns its id, or `None` if the slot is free. A drop that
     /// panics is noted in `panics`.
     #[inline]
     pub(crate) fn remove(&mut self, index: usize, panics: &mut Panics) -> Option<K> {
         let slot = self.slots.get(index).project();
-        let (id, _permit) = slot.id.take()?;
+        let id = slot.id.take()?;
         self.order.release(index);
+        if let Some(extras) = &mut self.extras {
+            extras.release(index);
+        }
         drop_source(slot.source, panics);
+        if let Some(sample) = self.take_sample(index) {
+            panics.catch(|| drop(sample));
+        }
+        self.release_permit(index, panics);
         Some(id)
+    }
+
+    /// Keeps what adaptive limits are told of a source.
+    #[cold]
+    pub(crate) fn keep_sample(&mut self, index: usize, sample: Sample) {
+        let samples = &mut self.extras.get_or_insert_default().samples;
+        if samples.len() <= index {
+            samples.resize_with(index + 1, || None);
+        }
+        samples[index] = Some(sample);
+    }
+
+    /// Takes it, after the source has left its slot or before.
+    #[inline]
+    pub(crate) fn take_sample(&mut self, index: usize) -> Option<Sample> {
+        let extras = self.extras.as_mut()?;
+        extras.samples.get_mut(index)?.take()
     }
 
     /// Makes a source the newest, without a deadline.
@@ -186,21 +301,91 @@ impl<K, G> Slots<K, G> {
         self.order.stamp(deadline);
     }
 
-    /// The slot of the source that was started first, if its deadline is not after `due`.
+    /// Gives the source in a slot a timeout of its own, which counts from the next call of
+    /// `stamp_limits`.
+    #[cold]
+    pub(crate) fn limit(&mut self, index: usize, timeout: Duration) {
+        let extras = self.extras.get_or_insert_default();
+        extras.varied.limit(index, timeout);
+    }
+
+    /// Gives deadlines to the sources with timeouts of their own that have none yet.
+    pub(crate) fn stamp_limits(&mut self, now: Instant) {
+        if let Some(extras) = &mut self.extras {
+            extras.varied.stamp(now);
+        }
+    }
+
+    /// Notes when the source in a slot, which is a run, is to be polled without a wake.
+    #[inline]
+    pub(crate) fn note_wake(
+        &mut self,
+        index: usize,
+        wakes_at: impl FnOnce(Pin<&mut G>) -> Option<Instant>,
+    ) {
+        let slot = self.slots.get(index).project();
+        let at = slot.source.as_pin_mut().and_then(wakes_at);
+        if at.is_some() || self.extras.is_some() {
+            self.extras.get_or_insert_default().wakes.set(index, at);
+        }
+    }
+
+    /// When the first of those sources is to be polled.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        let (at, _) = self.extras.as_ref()?.wakes.first()?;
+        Some(at)
+    }
+
+    /// The slot of a source that is to be polled now without a wake, and has not been taken before.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<usize> {
+        let wakes = &mut self.extras.as_mut()?.wakes;
+        let (at, index) = wakes.first()?;
+        if at > now {
+            return None;
+        }
+        wakes.set(index, None);
+        Some(index)
+    }
+
+    /// A slot whose deadline is not after `due`: that of the first deadline.
     pub(crate) fn late(&self, due: Instant) -> Option<usize> {
-        self.next_deadline().filter(|deadline| *deadline <= due)?;
-        self.oldest()
+        let (deadline, index) = self.first_deadline()?;
+        (deadline <= due).then_some(index)
     }
 
     /// Whether the deadline of the source in the slot is not after `due`.
     pub(crate) fn is_late(&self, index: usize, due: Instant) -> bool {
-        let deadline = self.order.deadline(index);
+        let deadline = self.deadline(index);
         deadline.is_some_and(|deadline| deadline <= due)
+    }
+
+    /// Whether the source in the slot has a timeout of its own, and that is zero.
+    pub(crate) fn has_zero_limit(&self, index: usize) -> bool {
+        let extras = self.extras.as_ref();
+        extras.is_some_and(|extras| extras.varied.is_zero(index))
+    }
+
+    /// The deadline of the source in the slot.
+    pub(crate) fn deadline(&self, index: usize) -> Option<Instant> {
+        let extras = self.extras.as_ref();
+        let own = extras.and_then(|extras| extras.varied.deadline(index));
+        let common = self.order.deadline(index);
+        own.into_iter().chain(common).min()
     }
 
     /// The first deadline of all sources.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.order.next_deadline()
+        self.first_deadline().map(|(deadline, _)| deadline)
+    }
+
+    /// The first deadline of all sources, and its slot.
+    #[inline]
+    fn first_deadline(&self) -> Option<(Instant, usize)> {
+        let common = self.order.first_deadline();
+        match &self.extras {
+            Some(extras) => common.into_iter().chain(extras.varied.first()).min(),
+            None => common,
+        }
     }
 }
 

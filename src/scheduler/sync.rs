@@ -3,21 +3,30 @@
 //! ones where there are too many.
 
 #[cfg(not(all(test, any(futures_aggregate_loom, futures_aggregate_shuttle))))]
-pub(super) use std::sync::{
-    Mutex, MutexGuard, OnceLock,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+pub(super) use std::{
+    sync::{
+        Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+    },
+    thread_local,
 };
 
 #[cfg(all(test, futures_aggregate_loom))]
-pub(super) use loom::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+pub(super) use loom::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+    },
+    thread_local,
 };
 
 #[cfg(all(test, futures_aggregate_shuttle))]
-pub(super) use shuttle::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+pub(super) use shuttle::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+    },
+    thread_local,
 };
 
 #[cfg(all(test, any(futures_aggregate_loom, futures_aggregate_shuttle)))]
@@ -140,8 +149,10 @@ mod checked {
         }
 
         pub(in crate::scheduler) fn note_count(&self) {
-            // Relaxed: as in `Arc::strong_count`. The fence after it acquires.
-            self.counted.store(self.drops.load(Relaxed), Relaxed);
+            // Relaxed: as in `Arc::strong_count`. The fence after it acquires. Not a load, which may miss
+            // a drop that the count has seen.
+            self.counted
+                .store(self.drops.fetch_add(0, Relaxed), Relaxed);
         }
 
         pub(in crate::scheduler) fn assert_all_uses_seen(&self) {

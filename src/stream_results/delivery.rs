@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-use async_channel::{SendError, Sender};
+use async_channel::{SendError, Sender, TrySendError};
 use pin_project_lite::pin_project;
 
 use crate::Outcome;
@@ -33,7 +33,7 @@ pub trait Deliver<O>: Sealed {
 
     /// Sends queued outcomes, as far as the channel has room and `budget` allows.
     #[doc(hidden)]
-    fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget) -> Result<(), Gone>;
+    fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget<'_>) -> Result<(), Gone>;
 
     /// Whether outcomes are queued although no send is blocked.
     #[doc(hidden)]
@@ -47,9 +47,10 @@ pub trait Deliver<O>: Sealed {
     #[doc(hidden)]
     fn waiting(&self) -> usize;
 
-    /// Drops the sender, and takes the outcome back from the blocked send if that is possible.
+    /// Drops the sender, and takes the outcome back from the blocked send if that is possible. Before,
+    /// sends the outcomes in `rest`, and those in the queue before them, as far as the channel has room.
     #[doc(hidden)]
-    fn finish(self: Pin<&mut Self>, panics: &mut Panics);
+    fn finish(self: Pin<&mut Self>, rest: Vec<O>, panics: &mut Panics);
 
     /// After `finish`: the number of delivered outcomes, and the outcomes that were not delivered.
     #[doc(hidden)]
@@ -167,6 +168,35 @@ fn poll_blocked_send<K, T, E>(
     }
 }
 
+/// Sends an outcome, if the channel has room. Counts it first, because it is delivered even if the waker
+/// of the receiver panics.
+fn try_send<O>(
+    sender: &Sender<O>,
+    delivered: &mut usize,
+    outcome: O,
+) -> Result<(), TrySendError<O>> {
+    *delivered += 1;
+    let sent = sender.try_send(outcome);
+    if sent.is_err() {
+        *delivered -= 1;
+    }
+    sent
+}
+
+/// Sends outcomes as far as the channel has room.
+fn send_all<K, T, E>(
+    sender: &Sender<Outcome<K, T, E>>,
+    queue: &mut Queue<K, T, E>,
+    delivered: &mut usize,
+    panics: &mut Panics,
+) {
+    while let Some(outcome) = queue.0.pop_front() {
+        if let Some(Err(error)) = panics.catch(|| try_send(sender, delivered, outcome)) {
+            return queue.0.push_front(error.into_inner());
+        }
+    }
+}
+
 impl<K, T, E, MakeSend, Send, Closed> Sealed for Delivery<K, T, E, MakeSend, Send, Closed> where
     Send: Future<Output = Result<(), SendError<Outcome<K, T, E>>>>
 {
@@ -186,18 +216,15 @@ where
             this.queue.0.push_back(outcome);
             return Ok(());
         };
-        // Count it first: it is delivered even if the waker of the receiver panics.
-        *this.delivered += 1;
-        let Err(error) = sender.try_send(outcome) else {
+        let Err(error) = try_send(sender, this.delivered, outcome) else {
             return Ok(());
         };
-        *this.delivered -= 1;
         let gone = error.is_closed();
         this.queue.0.push_back(error.into_inner());
         if gone { Err(Gone) } else { Ok(()) }
     }
 
-    fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget) -> Result<(), Gone> {
+    fn flush(self: Pin<&mut Self>, ready: &mut Ready, budget: &mut Budget<'_>) -> Result<(), Gone> {
         let mut this = self.project();
         loop {
             poll_blocked_send(this.queue, this.delivered, || {
@@ -232,16 +259,24 @@ where
         usize::from(!self.blocked_send.is_idle()) + self.queue.0.len()
     }
 
-    fn finish(self: Pin<&mut Self>, panics: &mut Panics) {
+    fn finish(self: Pin<&mut Self>, rest: Vec<Outcome<K, T, E>>, panics: &mut Panics) {
         let mut this = self.project();
         panics.catch(|| this.receivers_gone.clear());
-        let mut poll_blocked = |send: Pin<&mut Watch<Send>>, panics: &mut Panics| {
-            panics.catch(|| poll_blocked_send(this.queue, this.delivered, || send.poll_now()));
+        let sends_rest = !rest.is_empty();
+        this.queue.0.extend(rest);
+        let mut poll_blocked = |queue: &mut _, delivered: &mut _, panics: &mut Panics| {
+            let poll = || this.blocked_send.as_mut().poll_now();
+            panics.catch(|| poll_blocked_send(queue, delivered, poll));
+            this.blocked_send.is_idle()
         };
-        poll_blocked(this.blocked_send.as_mut(), panics);
+        let (queue, delivered) = (this.queue, this.delivered);
+        let is_idle = poll_blocked(queue, delivered, panics);
         if let Some(sender) = this.sender.take() {
-            close(&sender, this.blocked_send.is_idle(), panics);
-            poll_blocked(this.blocked_send.as_mut(), panics);
+            if sends_rest && is_idle {
+                send_all(&sender, queue, delivered, panics);
+            }
+            close(&sender, is_idle, panics);
+            poll_blocked(queue, delivered, panics);
             panics.catch(|| drop(sender));
         }
         panics.catch(|| this.blocked_send.clear());

@@ -5,27 +5,37 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::delivery::{Deliver, Gone};
-use crate::consumer::{Consumer, OutcomeTypes};
+use crate::consumer::{Consumer, OutcomeTypes, Single};
 use crate::hooks::Hooks;
+use crate::in_order::Outgoing;
 use crate::interrupted::resolve;
 use crate::panics::Panics;
-use crate::scheduler::{Budget, Driver, End, Ready, Run, Signals};
+use crate::scheduler::{AnySignals, Budget, Clock, End, Policies, Ready, Run, Starts};
 use crate::sealed::Sealed;
+use crate::source_driver::{OutcomeSink, SourceDriver, abandon};
 use crate::sources::Sources;
-use crate::{Event, Interrupted, Outcome, Reason, SourceError, Streamed};
+use crate::{Interrupted, Outcome, Reason, SourceError, Streamed};
 
 pin_project! {
     /// The consumer of [`stream_results`](crate::stream_results()): sends outcomes into a channel.
     pub struct Sink<K, T, E, D> {
         #[pin]
         delivery: D,
+        outgoing: Outgoing<K, Result<T, SourceError<E>>>,
         // What was not delivered is filled in at the end.
         streamed: Streamed<K, T, E>,
+    }
+
+    impl<K, T, E, D> PinnedDrop for Sink<K, T, E, D> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut panics = Panics::default();
+            panics.drop_each(std::mem::take(&mut this.project().streamed.unfinished));
+            panics.resume();
+        }
     }
 }
 
@@ -33,12 +43,15 @@ impl<K, T, E, D> Sink<K, T, E, D> {
     pub(super) fn new(delivery: D) -> Self {
         Self {
             delivery,
+            outgoing: Outgoing::at_once(),
             streamed: Streamed::default(),
         }
     }
 }
 
 impl<K, T, E, D> Sealed for Sink<K, T, E, D> {}
+
+impl<K, T, E, D> Single for Sink<K, T, E, D> {}
 
 impl<K, T, E, D> OutcomeTypes for Sink<K, T, E, D> {
     type Id = K;
@@ -47,21 +60,15 @@ impl<K, T, E, D> OutcomeTypes for Sink<K, T, E, D> {
     type Key = K;
     type Slot<F> = F;
 
-    fn abandon<L, F, H>(run: &mut Run<L, K, F>, hooks: &mut H, panics: &mut Panics)
-    where
+    fn abandon<L, F, H>(
+        run: &mut Run<L, K, F>,
+        clock: &dyn Clock,
+        hooks: &mut H,
+        panics: &mut Panics,
+    ) where
         H: Hooks<K, T, E>,
     {
-        if !H::OBSERVES {
-            return;
-        }
-        run.drop_each(panics, |id, elapsed| {
-            let reason = Reason::Cancelled;
-            hooks.tell(Event::Unfinished {
-                id,
-                reason,
-                elapsed,
-            });
-        });
+        abandon(run, clock, hooks, panics);
     }
 
     fn print(&self, in_flight: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,122 +86,54 @@ where
     type Output = Result<Streamed<K, T, E>, Interrupted<Streamed<K, T, E>>>;
 
     #[inline]
-    fn poll<L, X, Y, H>(
+    fn poll<L, S, H>(
         self: Pin<&mut Self>,
         run: &mut Run<L, K, F>,
-        signals: Pin<&mut Signals<X, Y>>,
+        clock: &dyn Clock,
+        signals: Pin<&mut S>,
         hooks: &mut H,
         cx: &mut Context<'_>,
     ) -> Poll<Self::Output>
     where
         L: Sources<Id = K, Future = F>,
-        X: Future,
-        Y: Future,
+        S: AnySignals,
         H: Hooks<K, T, E>,
     {
         let mut this = self.project();
-        let mut sinking = Sinking {
+        if run.is_new() {
+            this.outgoing.begin(run.options_mut());
+        }
+        let sink = Sending {
             delivery: this.delivery.as_mut(),
+            outgoing: this.outgoing,
             streamed: this.streamed,
-            hooks,
         };
-        let end = ready!(run.poll(cx, signals, true, &mut sinking));
+        let driver = &mut SourceDriver { sink, hooks };
+        let end = ready!(run.poll(cx, clock, Starts::Allowed, signals, driver));
         let mut streamed = std::mem::take(this.streamed);
         (streamed.delivered, streamed.undelivered) = this.delivery.report();
         Poll::Ready(resolve(end, streamed))
     }
 }
 
-/// A sink with the caller's hooks, for one poll.
-struct Sinking<'a, K, T, E, D, H> {
+/// A sink, for one poll.
+struct Sending<'a, K, T, E, D> {
     delivery: Pin<&'a mut D>,
+    outgoing: &'a mut Outgoing<K, Result<T, SourceError<E>>>,
     streamed: &'a mut Streamed<K, T, E>,
-    hooks: &'a mut H,
 }
 
-impl<K, T, E, D, H> Sinking<'_, K, T, E, D, H>
+impl<K, T, E, D> OutcomeSink<K, T, E> for Sending<'_, K, T, E, D>
 where
     D: Deliver<Outcome<K, T, E>>,
-    H: Hooks<K, T, E>,
 {
-    fn deliver(
-        &mut self,
-        (id, result): Outcome<K, T, E>,
-        elapsed: Duration,
-        panics: &mut Panics,
-    ) -> ControlFlow<End> {
-        if H::OBSERVES {
-            let event = Event::Finished {
-                id: &id,
-                result: result.as_ref(),
-                elapsed,
-            };
-            panics.catch(|| self.hooks.tell(event));
-        }
-        stop_if_gone(self.delivery.as_mut().deliver((id, result)))
-    }
-}
-
-impl<K, F, T, E, D, H> Driver<K, F> for Sinking<'_, K, T, E, D, H>
-where
-    F: Future<Output = Result<T, E>>,
-    D: Deliver<Outcome<K, T, E>>,
-    H: Hooks<K, T, E>,
-{
-    type Answer = Result<T, E>;
-
-    const TIMES_SOURCES: bool = H::OBSERVES;
-
-    fn started(&mut self, id: &K) {
-        self.hooks.tell(Event::Started { id });
+    #[inline]
+    fn accept(&mut self, position: usize, outcome: Outcome<K, T, E>) -> ControlFlow<End> {
+        let deliver = |outcome| stop_if_gone(self.delivery.as_mut().deliver(outcome));
+        self.outgoing.accept(position, outcome, deliver)
     }
 
-    fn poll_source(
-        &mut self,
-        source: Pin<&mut F>,
-        cx: &mut Context<'_>,
-        _: bool,
-    ) -> Poll<Self::Answer> {
-        source.poll(cx)
-    }
-
-    fn finished(
-        &mut self,
-        id: K,
-        answer: Self::Answer,
-        elapsed: Duration,
-        panics: &mut Panics,
-    ) -> ControlFlow<End> {
-        self.deliver((id, answer.map_err(SourceError::Failed)), elapsed, panics)
-    }
-
-    fn timed_out(&mut self, id: K, elapsed: Duration, panics: &mut Panics) -> ControlFlow<End> {
-        self.deliver((id, Err(SourceError::TimedOut)), elapsed, panics)
-    }
-
-    fn panicked(&mut self, id: K, message: String, elapsed: Duration, panics: &mut Panics) {
-        // A receiver that is gone is seen by the next poll.
-        let _ = self.deliver((id, Err(SourceError::Panicked(message))), elapsed, panics);
-    }
-
-    fn unfinished(&mut self, id: K, reason: Reason, elapsed: Duration, panics: &mut Panics) {
-        if H::OBSERVES {
-            let id = &id;
-            let event = Event::Unfinished {
-                id,
-                reason,
-                elapsed,
-            };
-            panics.catch(|| self.hooks.tell(event));
-        }
-        self.streamed.unfinished.push(id);
-    }
-
-    fn not_started(&mut self, id: K, reason: Reason, panics: &mut Panics) {
-        if H::OBSERVES {
-            let event = Event::NotStarted { id: &id, reason };
-            panics.catch(|| self.hooks.tell(event));
-        }
+    fn unfinished(&mut self, id: K) {
         self.streamed.unfinished.push(id);
     }
 
@@ -202,25 +141,45 @@ where
         self.streamed.unseen = true;
     }
 
+    fn verdict(
+        &mut self,
+        _: &mut impl Hooks<K, T, E>,
+        _: &Policies,
+        _: impl FnOnce() -> Option<usize>,
+    ) -> Option<End> {
+        None
+    }
+
+    #[inline]
     fn poll_stop(&mut self, ready: &mut Ready) -> Option<Reason> {
         let gone = self.delivery.as_mut().is_receiver_gone(ready);
         gone.then_some(Reason::ReceiverClosed)
     }
 
-    fn flush(&mut self, ready: &mut Ready, budget: &mut Budget) -> ControlFlow<End> {
+    #[inline]
+    fn flush(&mut self, ready: &mut Ready, budget: &mut Budget<'_>) -> ControlFlow<End> {
+        let deliver = |outcome| stop_if_gone(self.delivery.as_mut().deliver(outcome));
+        self.outgoing.flush(budget, deliver)?;
         stop_if_gone(self.delivery.as_mut().flush(ready, budget))
     }
 
+    #[inline]
     fn can_flush(&self) -> bool {
-        self.delivery.can_flush()
+        self.outgoing.can_flush() || self.delivery.can_flush()
     }
 
+    #[inline]
     fn waiting(&self) -> usize {
-        self.delivery.waiting()
+        self.delivery.waiting() + self.outgoing.waiting()
     }
 
-    fn ended(&mut self, panics: &mut Panics) {
-        self.delivery.as_mut().finish(panics);
+    fn held_back(&self) -> usize {
+        self.outgoing.waiting()
+    }
+
+    fn ended(&mut self, _: End, panics: &mut Panics) {
+        let rest = self.outgoing.take_rest().collect();
+        self.delivery.as_mut().finish(rest, panics);
     }
 }
 

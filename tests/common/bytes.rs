@@ -3,13 +3,14 @@
 use std::sync::Once;
 use std::time::Duration;
 
-use super::NEVER;
-use super::case::{Case, Policy, fetch, process, stream};
+use super::case::{Case, Policy, fetch, hand_over, process, stream};
 use super::script::{Arrival, Interference, Kind, Script, quiet_panics};
+use super::{NEVER, Task};
 
 /// The numbers of the operations. Any other number stands for `fetch_and_aggregate`.
 const PROCESS: u8 = 1;
 const STREAM: u8 = 2;
+const FOR_EACH: u8 = 3;
 
 /// Plays the case that the bytes encode, and checks the result.
 pub fn play(bytes: &[u8]) {
@@ -22,9 +23,10 @@ pub fn play(bytes: &[u8]) {
     });
     let scripts: Vec<_> = scripts.iter().take(100).map(|&byte| script(byte)).collect();
     let kind = kind(operation);
-    let operation = operation % 3;
+    let operation = operation % 4;
     let kind = match (kind, operation) {
-        (Kind::StreamOfLists(arrival), STREAM | 0) => Kind::Stream(arrival),
+        (kind, PROCESS) => kind,
+        (Kind::StreamOfLists(arrival), _) => Kind::Stream(arrival),
         (kind, _) => kind,
     };
     let case = Case {
@@ -36,9 +38,10 @@ pub fn play(bytes: &[u8]) {
         at: usize::from(at),
     };
     match operation {
-        PROCESS => drop(process(case)),
-        STREAM => drop(stream(case)),
-        _ => drop(fetch(case)),
+        PROCESS => drop(Task::new(process(case)).finish()),
+        STREAM => drop(Task::new(stream(case)).finish()),
+        FOR_EACH => drop(Task::new(hand_over(case)).finish()),
+        _ => drop(Task::new(fetch(case)).finish()),
     }
 }
 
@@ -49,8 +52,8 @@ fn number(byte: u8) -> u8 {
 
 /// The source kind, from the part of the byte that does not select the operation.
 fn kind(byte: u8) -> Kind {
-    let arrival = Arrival::ALL[usize::from(byte / 3 % 4)];
-    match byte / 12 % 5 {
+    let arrival = Arrival::ALL[usize::from(byte / 4 % 4)];
+    match byte / 16 % 5 {
         0 => Kind::Each,
         1 => Kind::StreamOfLists(arrival),
         2 => Kind::Stream(arrival),
@@ -77,11 +80,13 @@ fn policy(byte: u8, operation: u8) -> Policy {
     match byte & 7 {
         0 => Policy::AtATime(number),
         1 => Policy::CatchPanics,
-        2 if operation != STREAM => Policy::FailFast,
-        3 if operation != STREAM => Policy::Quorum(number),
-        4 if operation != STREAM => Policy::StopWhen(number),
+        2 if operation < STREAM => Policy::FailFast,
+        3 if operation < STREAM => Policy::Quorum(number),
+        4 if operation < STREAM => Policy::StopWhen(number),
         5 if operation == PROCESS => Policy::BatchFails,
         6 if operation == PROCESS => Policy::BatchSucceeds,
+        5 if operation == FOR_EACH => Policy::BodyFails,
+        7 => Policy::InOrder,
         _ => Policy::All,
     }
 }
@@ -92,12 +97,14 @@ fn source_timeout(byte: u8) -> Duration {
 }
 
 fn interference(byte: u8) -> Interference {
-    match byte % 6 {
+    match byte % 8 {
         0 => Interference::Drop,
         1 => Interference::Cancel,
         2 => Interference::Expire,
         3 => Interference::Panic,
         4 => Interference::CloseReceiver,
+        5 => Interference::Drain,
+        6 => Interference::Deadline,
         _ => Interference::None,
     }
 }

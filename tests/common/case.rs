@@ -1,33 +1,47 @@
 //! Runs of scripted sources, and the checks after each run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
 use async_channel::Receiver;
 use futures_aggregate::{
-    Aggregate, Batches, Interrupted, Outcome, Reason, SourceError, Streamed, fetch_and_aggregate,
-    process_batch, stream_results,
+    Aggregate, Batches, Event, Handled, Interrupted, Limit, Operation, Outcome, Reason,
+    SourceError, Streamed, TestTimer, Timer, fetch_and_aggregate, for_each_result, process_batch,
+    stream_results,
 };
 
 use super::NEVER;
 use super::script::{
-    Arrival, CANCEL, EXPIRE, Fate, Interference, Kind, Played, Script, Scripted, World, play,
+    Arrival, CANCEL, DEADLINE, DRAIN, EXPIRE, Fate, Interference, Kind, Played, Script, Scripted,
+    World, play, yield_now,
 };
-use futures_aggregate::types::{IntoBatches, IntoSources};
+use futures_aggregate::types::{
+    First, IntoBatches, IntoSources, Never, NoHooks, OutcomeTypes, Signals, WithObserver,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     All,
     /// At most this many sources at a time.
     AtATime(usize),
+    /// One even and one odd id at a time.
+    PerKey,
+    /// Even ids have the weight 1 and odd ones 2, of 2.
+    Weighs,
+    /// One source at a time, under a limit that can be shared.
+    Shared,
     FailFast,
     /// A quorum of this many successes.
     Quorum(usize),
     /// A stop rule that is satisfied by this many answers, or by one batch.
     StopWhen(usize),
     CatchPanics,
+    /// Outcomes are in the order of their sources.
+    InOrder,
+    /// The bodies of failures fail.
+    BodyFails,
     /// The run fails at the first batch that fails, and a batch at its first source that fails.
     BatchFails,
     /// A quorum of one batch in which no source fails.
@@ -39,6 +53,12 @@ pub type Fetched = Result<Ids, Interrupted<Ids>>;
 pub type Processed =
     Result<Batches<usize, usize, usize>, Interrupted<Batches<usize, usize, usize>>>;
 pub type Sent = Result<Streamed<usize, usize, usize>, Interrupted<Streamed<usize, usize, usize>>>;
+
+type Sourced = Outcome<usize, usize, usize>;
+type Gate = First<Never, Scripted>;
+type Scripts = Signals<Gate, Gate, Gate>;
+type AllHandled = Handled<usize, usize, usize, usize>;
+pub type HandedOver = Result<AllHandled, Interrupted<AllHandled>>;
 
 /// One run: its sources, its settings, and an interference.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +74,14 @@ pub struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// Whether the interference times the run out.
+    fn expires(self) -> bool {
+        matches!(
+            self.interference,
+            Interference::Expire | Interference::Deadline
+        )
+    }
+
     fn limit(self) -> usize {
         match self.policy {
             Policy::AtATime(limit) => limit,
@@ -61,18 +89,74 @@ impl Case<'_> {
         }
     }
 
-    /// Plays a run that has no receiver.
-    fn play<F: Future>(self, run: F, world: &Rc<World>) -> Played<F::Output> {
-        self.play_with(run, world, |_| false)
+    /// Which sources may be in flight together.
+    fn may_run(self) -> fn(&[usize]) -> bool {
+        match self.policy {
+            Policy::AtATime(1) | Policy::Shared => |ids| ids.len() <= 1,
+            Policy::PerKey => |ids| ids.len() <= 1 || ids.len() == 2 && ids[0] % 2 != ids[1] % 2,
+            Policy::Weighs => |ids| ids.iter().map(weight).sum::<usize>() <= 2,
+            _ => |_| true,
+        }
     }
 
-    fn play_with<F: Future>(
+    /// Adds what all operations have in common: the timer, a deadline, the timeout of sources, the signals,
+    /// and an observer.
+    fn watch<L, F, C>(
+        self,
+        run: Operation<L, F, C>,
+        world: &Rc<World>,
+    ) -> Operation<
+        L,
+        F,
+        C,
+        Scripts,
+        WithObserver<NoHooks, impl FnMut(Event<'_, usize, usize, usize>)>,
+        TestTimer,
+    >
+    where
+        C: OutcomeTypes<Id = usize, Value = usize, Error = usize>,
+    {
+        world.may_run.set(self.may_run());
+        let timer = world.timer.clone();
+        run.deadline(timer.now() + DEADLINE)
+            .timer(timer)
+            .source_timeout(self.source_timeout)
+            .cancel_on(world.source(CANCEL, Script::Waits))
+            .expire_on(world.source(EXPIRE, Script::Waits))
+            .drain_on(world.source(DRAIN, Script::Waits))
+            .observe(|event| world.note(event))
+    }
+
+    /// Collects the outcomes of a run that passes them on, and checks their order.
+    fn collect(self, outcomes: Vec<Sourced>, unfinished: &[usize], unseen: bool) -> Ids {
+        let is_in_order = outcomes.is_sorted_by_key(|(id, _)| *id);
+        assert!(
+            is_in_order || self.policy != Policy::InOrder,
+            "{self:?}: {outcomes:?}"
+        );
+        let mut came_to = Ids {
+            unfinished: unfinished.to_vec(),
+            unseen,
+            ..Ids::default()
+        };
+        outcomes
+            .into_iter()
+            .for_each(|outcome| came_to.record(outcome));
+        came_to
+    }
+
+    /// Plays a run that has no receiver.
+    async fn play<F: Future>(self, run: F, world: &Rc<World>) -> Played<F::Output> {
+        self.play_with(run, world, |_| false).await
+    }
+
+    async fn play_with<F: Future>(
         self,
         run: F,
         world: &Rc<World>,
         outside: impl FnMut(Option<Interference>) -> bool,
     ) -> Played<F::Output> {
-        play(run, world, self.interference, self.at, outside)
+        play(run, world, self.interference, self.at, outside).await
     }
 
     /// Checks that the end of a run agrees with its aggregate.
@@ -91,7 +175,8 @@ impl Case<'_> {
                 self.check_not_cancelled(polls, panics);
             }
             Err(Reason::Cancelled) => assert_eq!(self.interference, Interference::Cancel),
-            Err(Reason::TimedOut) => assert_eq!(self.interference, Interference::Expire),
+            Err(Reason::TimedOut) => assert!(self.expires(), "{self:?}"),
+            Err(Reason::Drained) => assert_eq!(self.interference, Interference::Drain),
             Err(Reason::SourceFailed) => {
                 assert_eq!(self.policy, Policy::FailFast);
                 assert!(failed > 0, "{self:?}: no source failed");
@@ -140,7 +225,8 @@ impl Case<'_> {
                 self.check_not_cancelled(polls, panics);
             }
             Err(Reason::Cancelled) => assert_eq!(self.interference, Interference::Cancel),
-            Err(Reason::TimedOut) => assert_eq!(self.interference, Interference::Expire),
+            Err(Reason::TimedOut) => assert!(self.expires(), "{self:?}"),
+            Err(Reason::Drained) => assert_eq!(self.interference, Interference::Drain),
             Err(Reason::SourceFailed) => {
                 assert_eq!(self.policy, Policy::BatchFails);
                 assert!(succeeded < batches.len(), "{self:?}");
@@ -207,6 +293,10 @@ impl Case<'_> {
     }
 }
 
+fn weight(id: &usize) -> usize {
+    id % 2 + 1
+}
+
 fn end_of<T>(result: &Result<T, Interrupted<T>>) -> (Result<(), Reason>, &T) {
     match result {
         Ok(whole) => (Ok(()), whole),
@@ -214,93 +304,118 @@ fn end_of<T>(result: &Result<T, Interrupted<T>>) -> (Result<(), Reason>, &T) {
     }
 }
 
-pub fn fetch(case: Case<'_>) -> Played<Fetched> {
+pub async fn fetch(case: Case<'_>) -> Played<Fetched> {
     let world = Rc::<World>::default();
     let list = || world.list(0, case.scripts);
     match case.kind {
-        Kind::List => fetch_from(case, &world, list()),
-        Kind::Each => fetch_from(case, &world, world.each(0, case.scripts)),
-        Kind::Stream(arrival) => fetch_from(case, &world, world.stream(0, list(), arrival)),
+        Kind::List => fetch_from(case, &world, list()).await,
+        Kind::Each => fetch_from(case, &world, world.each(0, case.scripts)).await,
+        Kind::Stream(arrival) => fetch_from(case, &world, world.stream(0, list(), arrival)).await,
         Kind::StreamOfLists(_) => unreachable!("there are no batches"),
     }
 }
 
-fn fetch_from<L>(case: Case<'_>, world: &Rc<World>, sources: L) -> Played<Fetched>
+async fn fetch_from<L>(case: Case<'_>, world: &Rc<World>, sources: L) -> Played<Fetched>
 where
     L: IntoSources<Id = usize, Future = Scripted>,
 {
-    let run = fetch_and_aggregate(sources, NEVER)
-        .concurrency(case.limit())
-        .source_timeout(case.source_timeout)
-        .cancel_on(world.source(CANCEL, Script::Waits))
-        .expire_on(world.source(EXPIRE, Script::Waits))
-        .observe(|event| world.note(event));
+    let limit = Limit::new(1);
+    let run = fetch_and_aggregate(sources, NEVER).concurrency(case.limit());
+    let watch = |run| case.watch(run, world);
     let played = match case.policy {
-        Policy::All | Policy::AtATime(_) => case.play(run, world),
-        Policy::FailFast => case.play(run.fail_fast(), world),
-        Policy::Quorum(successes) => case.play(run.quorum(successes), world),
-        Policy::CatchPanics => case.play(run.catch_panics(), world),
-        Policy::BatchFails | Policy::BatchSucceeds => unreachable!("there are no batches"),
+        Policy::All | Policy::AtATime(_) => case.play(watch(run), world).await,
+        Policy::PerKey => {
+            let run = run.concurrency_per(|id| id % 2, 1);
+            case.play(case.watch(run, world), world).await
+        }
+        Policy::Weighs => {
+            let run = run.weight(weight).concurrency(2);
+            case.play(case.watch(run, world), world).await
+        }
+        Policy::Shared => case.play(watch(run.concurrency(&limit)), world).await,
+        Policy::FailFast => case.play(watch(run).fail_fast(), world).await,
+        Policy::Quorum(successes) => case.play(watch(run).quorum(successes), world).await,
+        Policy::CatchPanics => case.play(watch(run).catch_panics(), world).await,
+        Policy::InOrder => case.play(watch(run).in_order(), world).await,
+        Policy::BodyFails | Policy::BatchFails | Policy::BatchSucceeds => {
+            unreachable!("there are no bodies and no batches")
+        }
         Policy::StopWhen(answers) => {
             let enough = |so_far: &Ids| so_far.results.len() + so_far.errors.len() >= answers;
-            case.play(run.stop_when(enough), world)
+            case.play(watch(run).stop_when(enough), world).await
         }
     };
+    assert_eq!(limit.in_use(), 0, "{case:?}: a place is lost");
     if let Fate::Resolved(result) = &played.fate {
         let (end, came_to) = end_of(result);
         let seen = case.seen(came_to.unseen, case.scripts.len(), world);
         case.check_ids(came_to, seen, played.told);
         case.check_end(end, came_to, played.polls, played.panics);
+        if case.policy == Policy::InOrder {
+            assert!(
+                came_to.results.is_sorted() && came_to.unfinished.is_sorted(),
+                "{case:?}"
+            );
+            assert!(came_to.errors.is_sorted_by_key(|(id, _)| id), "{case:?}");
+        }
     }
     played
 }
 
-pub fn process(case: Case<'_>) -> Played<Processed> {
+pub async fn process(case: Case<'_>) -> Played<Processed> {
     let world = Rc::<World>::default();
     let firsts = [0, case.scripts.len()];
     let list = |first| world.list(first, case.scripts);
     match case.kind {
-        Kind::List => process_from(case, &world, firsts.map(list)),
+        Kind::List => process_from(case, &world, firsts.map(list)).await,
         Kind::Each => {
             let each = |first| world.each(first, case.scripts);
-            process_from(case, &world, firsts.map(each))
+            process_from(case, &world, firsts.map(each)).await
         }
         Kind::Stream(arrival) => {
-            let stream = |first| world.stream(2 * first, list(first), arrival);
-            process_from(case, &world, firsts.map(stream))
+            let gates = case.scripts.len() + 1;
+            let stream = |batch| world.stream(batch * gates, list(firsts[batch]), arrival);
+            process_from(case, &world, [0, 1].map(stream)).await
         }
         Kind::StreamOfLists(arrival) => {
             let lists = Vec::from(firsts.map(list));
-            process_from(case, &world, world.stream(0, lists, arrival))
+            process_from(case, &world, world.stream(0, lists, arrival)).await
         }
     }
 }
 
-fn process_from<B>(case: Case<'_>, world: &Rc<World>, batches: B) -> Played<Processed>
+async fn process_from<B>(case: Case<'_>, world: &Rc<World>, batches: B) -> Played<Processed>
 where
     B: IntoBatches,
     B::Batch: IntoSources<Id = usize, Future = Scripted>,
 {
     let count = case.scripts.len();
+    let limit = Limit::new(1);
     let run = process_batch(batches)
         .batch_timeout(NEVER)
-        .source_concurrency(case.limit())
-        .source_timeout(case.source_timeout)
-        .cancel_on(world.source(CANCEL, Script::Waits))
-        .expire_on(world.source(EXPIRE, Script::Waits))
-        .observe(|event| world.note(event));
+        .source_concurrency(case.limit());
+    let run = case.watch(run, world);
+    if case.policy != Policy::Shared {
+        // A number is for each batch.
+        world.may_run.set(|_| true);
+    }
     let played = match case.policy {
-        Policy::All | Policy::AtATime(_) => case.play(run, world),
-        Policy::FailFast => case.play(run.batch_fail_fast(), world),
-        Policy::Quorum(successes) => case.play(run.batch_quorum(successes), world),
-        Policy::CatchPanics => case.play(run.catch_panics(), world),
-        Policy::BatchFails => case.play(run.batch_fail_fast().fail_fast(), world),
-        Policy::BatchSucceeds => case.play(run.batch_fail_fast().quorum(1), world),
+        Policy::All | Policy::AtATime(_) => case.play(run, world).await,
+        Policy::Shared => case.play(run.source_concurrency(&limit), world).await,
+        Policy::PerKey | Policy::Weighs => unreachable!("not for batches"),
+        Policy::FailFast => case.play(run.batch_fail_fast(), world).await,
+        Policy::Quorum(successes) => case.play(run.batch_quorum(successes), world).await,
+        Policy::CatchPanics => case.play(run.catch_panics(), world).await,
+        Policy::InOrder => case.play(run.in_order(), world).await,
+        Policy::BodyFails => unreachable!("there are no bodies"),
+        Policy::BatchFails => case.play(run.batch_fail_fast().fail_fast(), world).await,
+        Policy::BatchSucceeds => case.play(run.batch_fail_fast().quorum(1), world).await,
         Policy::StopWhen(_) => {
             let run = run.stop_when(|so_far| so_far.iter().any(Option::is_some));
-            case.play(run, world)
+            case.play(run, world).await
         }
     };
+    assert_eq!(limit.in_use(), 0, "{case:?}: a place is lost");
     if let Fate::Resolved(result) = &played.fate {
         let (end, batches) = end_of(result);
         let seen = match case.kind {
@@ -334,24 +449,23 @@ where
     played
 }
 
-pub fn stream(case: Case<'_>) -> Played<Sent> {
+pub async fn stream(case: Case<'_>) -> Played<Sent> {
     let world = Rc::<World>::default();
     let list = || world.list(0, case.scripts);
     match case.kind {
-        Kind::List => stream_from(case, &world, list()),
-        Kind::Each => stream_from(case, &world, world.each(0, case.scripts)),
-        Kind::Stream(arrival) => stream_from(case, &world, world.stream(0, list(), arrival)),
+        Kind::List => stream_from(case, &world, list()).await,
+        Kind::Each => stream_from(case, &world, world.each(0, case.scripts)).await,
+        Kind::Stream(arrival) => stream_from(case, &world, world.stream(0, list(), arrival)).await,
         Kind::StreamOfLists(_) => unreachable!("there are no batches"),
     }
 }
 
-fn stream_from<L>(case: Case<'_>, world: &Rc<World>, sources: L) -> Played<Sent>
+async fn stream_from<L>(case: Case<'_>, world: &Rc<World>, sources: L) -> Played<Sent>
 where
     L: IntoSources<Id = usize, Future = Scripted>,
 {
     let (sender, receiver) = async_channel::bounded(1);
-    let receiver: RefCell<Option<Receiver<Outcome<usize, usize, usize>>>> =
-        RefCell::new(Some(receiver));
+    let receiver: RefCell<Option<Receiver<Sourced>>> = RefCell::new(Some(receiver));
     let received = RefCell::new(Vec::new());
     let receive_one = || {
         let receiver = receiver.borrow();
@@ -368,16 +482,30 @@ where
         }
         Some(_) => false,
     };
-    let run = stream_results(sources, sender)
-        .concurrency(case.limit())
-        .source_timeout(case.source_timeout)
-        .cancel_on(world.source(CANCEL, Script::Waits))
-        .expire_on(world.source(EXPIRE, Script::Waits))
-        .observe(|event| world.note(event));
+    let limit = Limit::new(1);
+    let run = stream_results(sources, sender).concurrency(case.limit());
+    let watch = |run| case.watch(run, world);
     let played = match case.policy {
-        Policy::CatchPanics => case.play_with(run.catch_panics(), world, outside),
-        _ => case.play_with(run, world, outside),
+        Policy::CatchPanics => {
+            let run = watch(run).catch_panics();
+            case.play_with(run, world, outside).await
+        }
+        Policy::InOrder => case.play_with(watch(run).in_order(), world, outside).await,
+        Policy::PerKey => {
+            let run = case.watch(run.concurrency_per(|id| id % 2, 1), world);
+            case.play_with(run, world, outside).await
+        }
+        Policy::Weighs => {
+            let run = case.watch(run.weight(weight).concurrency(2), world);
+            case.play_with(run, world, outside).await
+        }
+        Policy::Shared => {
+            let run = watch(run.concurrency(&limit));
+            case.play_with(run, world, outside).await
+        }
+        _ => case.play_with(watch(run), world, outside).await,
     };
+    assert_eq!(limit.in_use(), 0, "{case:?}: a place is lost");
     while receive_one() {}
     if let Some(receiver) = receiver.take() {
         assert!(receiver.is_closed(), "{case:?}: the channel is still open");
@@ -386,23 +514,81 @@ where
         let (end, streamed) = end_of(result);
         let received = received.into_inner();
         assert_eq!(streamed.delivered, received.len(), "{case:?}");
-        let mut came_to = Ids {
-            unfinished: streamed.unfinished.clone(),
-            unseen: streamed.unseen,
-            ..Ids::default()
-        };
-        for outcome in received
+        let outcomes = received
             .into_iter()
             .chain(streamed.undelivered.iter().cloned())
-        {
-            came_to.record(outcome);
-        }
+            .collect();
+        let came_to = case.collect(outcomes, &streamed.unfinished, streamed.unseen);
         let seen = case.seen(came_to.unseen, case.scripts.len(), world);
         case.check_ids(&came_to, seen, played.told);
         if end == Err(Reason::ReceiverClosed) {
             assert_eq!(case.interference, Interference::CloseReceiver, "{case:?}");
         } else {
             assert!(end.is_err() || streamed.undelivered.is_empty(), "{case:?}");
+            case.check_end(end, &came_to, played.polls, played.panics);
+        }
+    }
+    played
+}
+
+/// Runs bodies that yield once. Under [`Policy::BodyFails`] those of failures fail.
+pub async fn hand_over(case: Case<'_>) -> Played<HandedOver> {
+    let world = Rc::<World>::default();
+    let list = || world.list(0, case.scripts);
+    match case.kind {
+        Kind::List => hand_over_from(case, &world, list()).await,
+        Kind::Each => hand_over_from(case, &world, world.each(0, case.scripts)).await,
+        Kind::Stream(arrival) => {
+            hand_over_from(case, &world, world.stream(0, list(), arrival)).await
+        }
+        Kind::StreamOfLists(_) => unreachable!("there are no batches"),
+    }
+}
+
+async fn hand_over_from<L>(case: Case<'_>, world: &Rc<World>, sources: L) -> Played<HandedOver>
+where
+    L: IntoSources<Id = usize, Future = Scripted>,
+{
+    let (taken, ended) = (RefCell::new(Vec::new()), Cell::new(0));
+    let body = |outcome: Sourced| {
+        let (id, fails) = (outcome.0, outcome.1.is_err());
+        taken.borrow_mut().push(outcome);
+        let ended = &ended;
+        async move {
+            yield_now().await;
+            ended.set(ended.get() + 1);
+            match case.policy {
+                Policy::BodyFails if fails => Err(id),
+                _ => Ok(()),
+            }
+        }
+    };
+    let run = for_each_result(sources, body).concurrency(case.limit());
+    let run = case.watch(run, world);
+    let played = match case.policy {
+        Policy::CatchPanics => case.play(run.catch_panics(), world).await,
+        Policy::InOrder => case.play(run.in_order().bodies(2), world).await,
+        _ => case.play(run, world).await,
+    };
+    if let Fate::Resolved(result) = &played.fate {
+        let (end, handled) = end_of(result);
+        let taken = taken.into_inner();
+        assert_eq!(handled.handled, taken.len(), "{case:?}");
+        assert_eq!(ended.get(), taken.len(), "{case:?}: a body has not ended");
+        let outcomes = taken
+            .into_iter()
+            .chain(handled.undelivered.clone())
+            .collect();
+        let came_to = case.collect(outcomes, &handled.unfinished, handled.unseen);
+        let seen = case.seen(came_to.unseen, case.scripts.len(), world);
+        case.check_ids(&came_to, seen, played.told);
+        let has_failed = !handled.body_errors.is_empty();
+        assert!(!has_failed || case.policy == Policy::BodyFails, "{case:?}");
+        if end == Err(Reason::BodyFailed) {
+            assert!(has_failed, "{case:?}");
+        } else {
+            assert!(end.is_err() || !has_failed, "{case:?}: a body has failed");
+            assert!(end.is_err() || handled.undelivered.is_empty(), "{case:?}");
             case.check_end(end, &came_to, played.polls, played.panics);
         }
     }

@@ -27,6 +27,11 @@ pub use source::*;
 /// No timeout.
 pub const NEVER: std::time::Duration = std::time::Duration::MAX;
 
+/// The ids of outcomes.
+pub fn ids<V>(outcomes: &[(usize, V)]) -> Vec<usize> {
+    outcomes.iter().map(|(id, _)| *id).collect()
+}
+
 /// A task: a future that the test polls by hand, and a count of its wakes.
 pub struct Task<F: Future> {
     future: Option<Pin<Box<F>>>,

@@ -3,16 +3,17 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures::Stream;
 use futures_aggregate::types::{Each, FromStream};
-use futures_aggregate::{Event, each, from_stream};
+use futures_aggregate::{Event, TestTimer, each, from_stream};
 
 use super::Task;
 
@@ -79,9 +80,15 @@ impl Arrival {
     pub const ALL: [Self; 4] = [Self::Ready, Self::Yields, Self::Waits, Self::Panics];
 }
 
+/// The deadline of a run. Only an interference lets the clock come to it.
+pub const DEADLINE: Duration = Duration::from_secs(3600);
+
+/// By this much the clock moves after each poll.
+const TICK: Duration = Duration::from_micros(100);
+
 /// The state that the sources of a run share with its driver.
-#[derive(Default)]
 pub struct World {
+    pub timer: TestTimer,
     alive: RefCell<BTreeMap<usize, Script>>,
     waiting: RefCell<BTreeMap<usize, Waker>>,
     open: RefCell<BTreeSet<usize>>,
@@ -95,6 +102,25 @@ pub struct World {
     named: RefCell<BTreeSet<usize>>,
     /// How many items streams have yielded.
     yielded: Cell<usize>,
+    /// Whether these sources may be in flight together.
+    pub may_run: Cell<fn(&[usize]) -> bool>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            timer: TestTimer::new(),
+            alive: RefCell::default(),
+            waiting: RefCell::default(),
+            open: RefCell::default(),
+            kept: RefCell::default(),
+            panics: Cell::default(),
+            told: RefCell::default(),
+            named: RefCell::default(),
+            yielded: Cell::default(),
+            may_run: Cell::new(|_| true),
+        }
+    }
 }
 
 impl World {
@@ -129,7 +155,7 @@ impl World {
         })
     }
 
-    /// A stream of items that arrive in this way.
+    /// A stream of items that arrive in this way. Its gates are numbered from `first` on.
     pub fn stream<T>(
         self: &Rc<Self>,
         first: usize,
@@ -185,6 +211,12 @@ impl World {
             .collect()
     }
 
+    /// Whether a source waits for something that never happens.
+    fn has_endless(&self) -> bool {
+        let alive = self.alive.borrow();
+        alive.values().any(|&script| script == Script::Never)
+    }
+
     /// Uses the wakers that were left behind, whose sources may be gone.
     fn wake_kept(&self) {
         let kept = self.kept.take();
@@ -196,7 +228,14 @@ impl World {
         let id = *event.id();
         let mut told = self.told.borrow_mut();
         match event {
-            Event::Started { .. } => told.entry(id).or_default().0 += 1,
+            Event::Started { .. } => {
+                let is_drained = self.open.borrow().contains(&DRAIN);
+                assert!(!is_drained, "{id} starts after the signal to drain");
+                told.entry(id).or_default().0 += 1;
+                let in_flight = told.iter().filter(|(_, (starts, ends))| starts > ends);
+                let in_flight: Vec<_> = in_flight.map(|(id, _)| *id).collect();
+                assert!(self.may_run.get()(&in_flight), "{in_flight:?} in flight");
+            }
             Event::Finished { .. } | Event::Unfinished { .. } => {
                 told.entry(id).or_default().1 += 1;
             }
@@ -231,12 +270,13 @@ fn wake_elsewhere(waker: Waker) {
     });
 }
 
-/// The numbers of the gates of streams start here, one gate for each item.
+/// The numbers of the gates of streams start here, one gate for each item and one for the end.
 const STREAMS: usize = 500;
 /// The numbers of the gates of signals start here.
 pub const SIGNALS: usize = 1000;
 pub const CANCEL: usize = SIGNALS;
 pub const EXPIRE: usize = SIGNALS + 1;
+pub const DRAIN: usize = SIGNALS + 2;
 
 pub struct Scripted {
     id: usize,
@@ -351,10 +391,11 @@ impl<T> Stream for Arriving<T> {
             _ => {}
         }
         self.is_announced = false;
-        self.gate += 1;
         let item = self.items.next();
-        let yielded = self.world.yielded.get() + usize::from(item.is_some());
-        self.world.yielded.set(yielded);
+        if item.is_some() {
+            self.gate += 1;
+            self.world.yielded.set(self.world.yielded.get() + 1);
+        }
         Poll::Ready(item)
     }
 }
@@ -372,6 +413,9 @@ pub enum Interference {
     Drop,
     Cancel,
     Expire,
+    /// The clock comes to the deadline.
+    Deadline,
+    Drain,
     /// The next source that is polled panics.
     Panic,
     CloseReceiver,
@@ -397,7 +441,8 @@ pub struct Played<T> {
 
 /// Drives a run, interferes before poll `at`, and checks that no source and no waker outlives the run.
 /// `outside` is called when the run waits, for the work of a receiver, and returns whether it did any.
-pub fn play<F: Future>(
+/// Yields whenever the run has woken itself, so that other runs have a turn, as on an executor.
+pub async fn play<F: Future>(
     run: F,
     world: &Rc<World>,
     interference: Interference,
@@ -412,6 +457,8 @@ pub fn play<F: Future>(
                 Interference::Drop => break Fate::Dropped,
                 Interference::Cancel => world.open(CANCEL),
                 Interference::Expire => world.open(EXPIRE),
+                Interference::Deadline => world.timer.advance(DEADLINE),
+                Interference::Drain => world.open(DRAIN),
                 Interference::Panic => world.panics.set(true),
                 Interference::CloseReceiver | Interference::None => {}
             }
@@ -419,7 +466,9 @@ pub fn play<F: Future>(
         }
         polls += 1;
         assert!(polls < 10_000, "the run wakes itself for ever");
-        match catching(|| task.poll()) {
+        let poll = catching(|| task.poll());
+        world.timer.advance(TICK);
+        match poll {
             Ok(Poll::Ready(output)) => break Fate::Resolved(output),
             Ok(Poll::Pending) => {}
             Err(payload) if is_scripted(&*payload) => {
@@ -429,11 +478,13 @@ pub fn play<F: Future>(
             Err(payload) => resume_unwind(payload),
         }
         if task.is_woken() {
+            yield_now().await;
             continue;
         }
         assert_eq!(world.forgotten(), [], "these were woken and not polled");
         let is_to_come = polls == at && interference != Interference::None;
         if !world.open_one() && !outside(None) && !is_to_come {
+            assert!(world.has_endless(), "the run waits for nothing");
             break Fate::Waits;
         }
     };
@@ -446,6 +497,11 @@ pub fn play<F: Future>(
     }
     assert_eq!(world.alive(), 0, "sources outlive the run");
     assert_eq!(task.wakers(), 0, "wakers of the task outlive the run");
+    assert_eq!(
+        world.timer.next_deadline(),
+        None,
+        "a sleep outlives the run"
+    );
     let told = world.told.take();
     for (id, &times) in &told {
         assert_eq!(times, (1, 1), "the events of {id}");
@@ -460,6 +516,19 @@ pub fn play<F: Future>(
         panics,
         told,
     }
+}
+
+/// Wakes its task and is pending, once.
+pub async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Prints no message for panics that are in a script: there are thousands.

@@ -15,7 +15,7 @@ use crate::wakers::with_counted_waker;
 
 pub(crate) fn start(operation: Operation, timeout: Duration, over: watch::Receiver<()>) -> Run {
     match operation {
-        Operation::FetchAndAggregate => {
+        Operation::FetchAndAggregate | Operation::ForEachResult => {
             let answers = answers(sources::list(over));
             receive(answers, timeout, Reason::Cancelled)
         }
@@ -52,14 +52,16 @@ async fn read<T>(answers: Receiver<T>) {
     while answers.recv().await.is_ok() {}
 }
 
-/// Reads answers until the timeout, the cancellation, or the drop of the receiver.
+/// Reads answers until the timeout, the cancellation, the drain, or the drop of the receiver.
 fn receive<T: Send + 'static>(answers: Receiver<T>, timeout: Duration, left: Reason) -> Run {
     let (cancel, cancelled) = oneshot::channel();
+    let (drain, drained) = oneshot::channel();
     let (mut answer, receiver) = oneshot::channel::<()>();
     let driver = async move {
         tokio::select! {
             () = read(answers) => unreachable!("some sources never answer"),
             _ = cancelled => Reason::Cancelled,
+            _ = drained => Reason::Drained,
             () = answer.closed() => left,
             () = sleep(timeout) => Reason::TimedOut,
         }
@@ -67,6 +69,7 @@ fn receive<T: Send + 'static>(answers: Receiver<T>, timeout: Duration, left: Rea
     Run {
         driver: tokio::spawn(with_counted_waker(driver)),
         cancel,
+        drain,
         receiver: Box::new(receiver),
     }
 }

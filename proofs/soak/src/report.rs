@@ -39,10 +39,10 @@ pub(crate) fn line(checkpoint: &Checkpoint) -> String {
 
 pub(crate) fn summary(soak: &Soak) -> String {
     let last = soak.last();
-    let [timed_out, cancelled, aborted, left] = soak.endings;
+    let [timed_out, cancelled, drained, aborted, left] = soak.endings;
     format!(
-        "{} runs, {:.0} a second: {timed_out} timed out, {cancelled} cancelled, {aborted} \
-         aborted, {left} left by their receivers\nAt most {} sources and {} wakers at once, {} and {} in the end",
+        "{} runs, {:.0} a second: {timed_out} timed out, {cancelled} cancelled, {drained} \
+         drained, {aborted} aborted, {left} left by their receivers\nAt most {} sources and {} wakers at once, {} and {} in the end",
         last.runs,
         last.runs as f64 / last.elapsed.as_secs_f64(),
         SOURCES.most(),

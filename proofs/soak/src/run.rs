@@ -1,4 +1,4 @@
-//! One run of one of the three operations, and the way in which it is ended.
+//! One run of one of the operations, and the way in which it is ended.
 
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ pub(crate) enum Operation {
     StreamResults {
         room: usize,
     },
+    ForEachResult,
 }
 
 /// A run under way.
@@ -54,6 +55,7 @@ pub(crate) struct Run {
     /// The task that polls the run. It resolves to the reason of its end.
     pub(crate) driver: JoinHandle<Reason>,
     pub(crate) cancel: oneshot::Sender<()>,
+    pub(crate) drain: oneshot::Sender<()>,
     /// The receiver of the result.
     pub(crate) receiver: Box<dyn Send>,
 }
@@ -63,6 +65,8 @@ pub(crate) enum Ending {
     TimedOut,
     /// Ended by a signal.
     Cancelled,
+    /// Told to drain, which not all sources do in time.
+    Drained,
     /// Dropped with the task that polls it.
     Aborted,
     /// Ended by the drop of the receiver.
@@ -70,11 +74,12 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    pub(crate) const NUMBER: usize = 4;
+    pub(crate) const NUMBER: usize = 5;
 
     fn reason(self, operation: Operation) -> Option<Reason> {
         match (self, operation) {
             (Self::TimedOut, _) => Some(Reason::TimedOut),
+            (Self::Drained, _) => Some(Reason::Drained),
             (Self::Left, Operation::StreamResults { .. }) => Some(Reason::ReceiverClosed),
             (Self::Cancelled | Self::Left, _) => Some(Reason::Cancelled),
             (Self::Aborted, _) => None,
@@ -82,19 +87,21 @@ impl Ending {
     }
 }
 
-/// Every operation is ended equally often by its deadline, by its client and by its receiver.
+/// Every operation is ended equally often by its deadline, by its client, by its receiver and by a drain.
 fn plan(number: u64) -> (Operation, Ending) {
-    let operation = match number % 3 {
+    let operation = match number % 4 {
         0 => Operation::FetchAndAggregate,
         1 => Operation::ProcessBatch,
+        2 => Operation::ForEachResult,
         // Two sources answer in time. With a capacity of 1, one outcome has to wait for room.
-        _ if number / 18 % 2 == 0 => Operation::StreamResults { room: 1 },
+        _ if number / 32 % 2 == 0 => Operation::StreamResults { room: 1 },
         _ => Operation::StreamResults { room: 2 },
     };
-    let ending = match number / 3 % 6 {
+    let ending = match number / 4 % 8 {
         0 | 3 => Ending::TimedOut,
         1 => Ending::Cancelled,
         4 => Ending::Aborted,
+        5 | 7 => Ending::Drained,
         _ => Ending::Left,
     };
     (operation, ending)
@@ -116,6 +123,7 @@ pub(crate) async fn run(way: Way, number: u64) -> Ending {
     match ending {
         Ending::TimedOut => {}
         Ending::Cancelled => drop(run.cancel.send(())),
+        Ending::Drained => drop(run.drain.send(())),
         Ending::Aborted => run.driver.abort(),
         Ending::Left => drop(run.receiver),
     }

@@ -6,27 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::operations::{
-    Arrivals, Incoming, Outcomes, Report, Run, Start, TICK, fetch, process, stream,
+    Arrivals, Incoming, Outcomes, Outside, Report, Run, Start, TICK, fetch, hand_over, process,
+    stream,
 };
-use super::schedule::{Case, Kind, Setup, Step, Thread, Ticks, case};
+use super::schedule::{Case, Kind, Operation, Setup, Step, Thread, case, own_timeout};
 use super::source::{self, Answer, Handle};
 use super::{End, Model, State};
-use crate::SourceError;
-use crate::scheduler::alarms::tests::{Wakes, alone, wake_due};
-use crate::scheduler::clock;
-
-/// A run that is not polled for this long is late. The model has no late runs.
-const LATE: Ticks = 10;
+use crate::timer::Wakes;
+use crate::{Reason, SourceError, TestTimer};
 
 /// More polls than the grace of a run on time takes.
 const MAX_GRACE_POLLS: usize = 5000;
 
-/// A batch can start this many sources in one poll.
+/// A batch can start this many sources in one poll, and a run as many bodies.
 const MAX_BATCH_SOURCES: usize = 60;
 
 /// The real run and the model.
@@ -49,10 +45,10 @@ struct Comparison {
     cancel: Handle,
     /// Controls the signal of `expire_on`.
     expire: Handle,
-    /// The time at tick 0.
-    began: Instant,
-    /// When the run was last polled.
-    polled_at: Ticks,
+    /// Controls the signal of `drain_on`.
+    drain: Handle,
+    /// The timer of the run.
+    timer: TestTimer,
     /// Whether the run has resolved.
     is_over: bool,
 }
@@ -70,13 +66,21 @@ impl Comparison {
                 }
             });
         }
-        let [(cancel, cancelled), (expire, expired)] = [source::source(), source::source()];
+        let [(cancel, cancelled), (expire, expired), (drain, drained)] =
+            std::array::from_fn(|_| source::source());
         let arrivals = Arrivals::default();
         let incoming = Incoming {
             sources,
             arrivals: arrivals.clone(),
         };
-        let (run, outcomes) = start(setup, incoming, [cancelled, expired]);
+        let timer = TestTimer::new();
+        let outside = Outside {
+            cancel: cancelled,
+            expire: expired,
+            drain: drained,
+            timer: timer.clone(),
+        };
+        let (run, outcomes) = start(setup, incoming, outside);
         Self {
             model: Model::new(setup.clone()),
             run,
@@ -87,9 +91,8 @@ impl Comparison {
             arrivals,
             cancel,
             expire,
-            // Far in the future, so that real timers do not fire.
-            began: Instant::now() + Duration::from_secs(1_000_000),
-            polled_at: 0,
+            drain,
+            timer,
             is_over: false,
         }
     }
@@ -114,11 +117,8 @@ impl Comparison {
                 run_on(thread, move || arrivals.arrive(items));
             }
             Step::Wait(ticks) => {
-                if self.model.now + ticks - self.polled_at >= LATE {
-                    self.poll();
-                }
                 self.model.now += ticks;
-                wake_due(self.now());
+                self.timer.advance(TICK * ticks);
             }
             Step::Cancel => {
                 self.model.is_cancelled = true;
@@ -127,6 +127,10 @@ impl Comparison {
             Step::Expire => {
                 self.model.is_expired = true;
                 self.expire.answer(Ok(0));
+            }
+            Step::Drain => {
+                self.model.is_drained = true;
+                self.drain.answer(Ok(0));
             }
             Step::Poll => self.poll(),
             Step::Move => {
@@ -138,18 +142,15 @@ impl Comparison {
         }
     }
 
-    fn now(&self) -> Instant {
-        self.began + TICK * self.model.now
-    }
-
     fn poll(&mut self) {
         if self.is_over {
             return;
         }
-        clock::stop_at(self.now());
-        self.polled_at = self.model.now;
         self.model.poll();
         let mut poll = self.poll_run();
+        if self.model.may_look_for_end() && self.model.end.is_some() && poll.is_pending() {
+            poll = self.poll_run();
+        }
         if self.model.reached_deadline {
             // The real run may have a grace, in which it wakes itself.
             for _ in 0..MAX_GRACE_POLLS {
@@ -219,15 +220,25 @@ impl Comparison {
     }
 
     fn check_outcome(&mut self, (end, undelivered): (End, Report)) {
-        assert_eq!(Some(end), self.model.end);
+        let is_tie = self.model.end == Some(Err(Reason::Drained)) && self.model.is_out_of_time();
+        if !is_tie || end != Err(Reason::TimedOut) {
+            assert_eq!(Some(end), self.model.end);
+        }
         let outcomes = undelivered.results.len() + undelivered.errors.len();
         assert_eq!(outcomes, self.model.queued, "undelivered outcomes");
         assert_eq!(self.outcomes.len(), self.model.in_channel, "in the channel");
-        let mut report = undelivered;
-        report.results.append(&mut self.received.results);
-        report.errors.append(&mut self.received.errors);
+        let mut report = std::mem::take(&mut self.received);
         while let Ok(outcome) = self.outcomes.try_recv() {
             report.record(outcome);
+        }
+        report.results.extend(undelivered.results);
+        report.errors.extend(undelivered.errors);
+        report.unfinished = undelivered.unfinished;
+        report.unseen = undelivered.unseen;
+        if self.model.setup.in_order {
+            assert!(report.results.is_sorted_by_key(|(id, _)| *id), "{report:?}");
+            assert!(report.errors.is_sorted_by_key(|(id, _)| *id), "{report:?}");
+            assert!(report.unfinished.is_sorted(), "{report:?}");
         }
         report.results.sort_unstable();
         report.errors.sort_unstable_by_key(|&(id, _)| id);
@@ -246,7 +257,9 @@ impl Comparison {
                 State::Succeeded => expected.results.push((id, answer(id, true).unwrap())),
                 State::Failed => expected.errors.push((id, SourceError::Failed("failed"))),
                 State::TimedOut => expected.errors.push((id, SourceError::TimedOut)),
-                State::NotStarted if self.model.setup.kind == Kind::Stream => {}
+                State::NotStarted
+                    if self.model.setup.kind == Kind::Stream && self.model.left_out != Some(id) => {
+                }
                 State::InFlight { .. } | State::NotStarted => expected.unfinished.push(id),
             }
         }
@@ -256,7 +269,14 @@ impl Comparison {
     /// Lets all deadlines pass, answers all sources, receives all outcomes, and drops the run.
     fn finish(mut self) {
         self.settle();
-        let times = [self.model.setup.timeout, self.model.setup.source_timeout];
+        let setup = &self.model.setup;
+        let own = own_timeout(1).filter(|_| setup.has_own_timeouts);
+        let times = [
+            setup.timeout,
+            setup.source_timeout,
+            own,
+            setup.drain_timeout,
+        ];
         for time in times.into_iter().flatten() {
             for _ in 0..time {
                 self.step(Step::Wait(1));
@@ -307,12 +327,13 @@ fn on_other_thread(action: impl FnOnce() + Send) {
 }
 
 /// The case for an operation without a channel.
-fn without_receiver(case: Case) -> Case {
+fn without_receiver(operation: Operation, case: Case) -> Case {
     let is_other = |step: &Step| !matches!(step, Step::Receive);
     let capacity = usize::MAX;
     Case {
         setup: Setup {
             capacity,
+            operation,
             ..case.setup
         },
         steps: case.steps.into_iter().filter(is_other).collect(),
@@ -330,7 +351,6 @@ fn polled_at_each_tick(steps: &[Step]) -> Vec<Step> {
 }
 
 fn compare(case: &Case, start: Start) {
-    let _alone = alone();
     let mut comparison = Comparison::new(&case.setup, start);
     for &step in &case.steps {
         comparison.step(step);
@@ -353,7 +373,7 @@ proptest! {
 
     #[test]
     fn fetch_and_aggregate_matches_the_model(case in case()) {
-        compare(&without_receiver(case), fetch);
+        compare(&without_receiver(Operation::Fetch, case), fetch);
     }
 
     #[test]
@@ -361,11 +381,23 @@ proptest! {
         let steps = polled_at_each_tick(&case.steps);
         let mut setup = case.setup;
         setup.sources.truncate(MAX_BATCH_SOURCES);
-        compare(&without_receiver(Case { setup, steps }), process);
+        // It would be that of the run of all batches.
+        setup.deadline = None;
+        let case = Case { setup, steps };
+        compare(&without_receiver(Operation::Process, case), process);
     }
 
     #[test]
     fn stream_results_matches_the_model(case in case()) {
-        compare(&case, stream);
+        let setup = Setup { operation: Operation::Stream, ..case.setup };
+        compare(&Case { setup, ..case }, stream);
+    }
+
+    #[test]
+    fn for_each_result_matches_the_model(mut case in case()) {
+        case.setup.sources.truncate(MAX_BATCH_SOURCES);
+        case.setup.operation = Operation::ForEach;
+        case.setup.capacity = usize::MAX;
+        compare(&case, hand_over);
     }
 }

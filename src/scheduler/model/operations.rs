@@ -1,4 +1,4 @@
-//! The three operations, in the form in which the model is compared with them.
+//! The operations, in the form in which the model is compared with them.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -9,12 +9,13 @@ use async_channel::Receiver;
 use futures::Stream;
 
 use super::End;
-use super::schedule::{Kind, Setup, Ticks};
+use super::schedule::{Kind, Setup, Ticks, own_timeout};
 use super::source::Source;
-use crate::sources::IntoSources;
+use crate::consumer::{Consumer, OutcomeTypes};
+use crate::sources::{IntoSources, Sources};
 use crate::{
-    Aggregate, Interrupted, Outcome, each, fetch_and_aggregate, from_stream, process_batch,
-    stream_results,
+    Aggregate, Interrupted, Operation, Outcome, TestTimer, Timer, each, fetch_and_aggregate,
+    for_each_result, from_stream, process_batch, stream_results,
 };
 
 /// The length of a tick on the clock of the run.
@@ -35,8 +36,16 @@ pub(super) struct Incoming {
     pub(super) arrivals: Arrivals,
 }
 
-/// Makes an operation on sources, with the signals of `cancel_on` and `expire_on`.
-pub(super) type Start = fn(&Setup, Incoming, [Source; 2]) -> (Run, Outcomes);
+/// The signals of a run, and its timer.
+pub(super) struct Outside {
+    pub(super) cancel: Source,
+    pub(super) expire: Source,
+    pub(super) drain: Source,
+    pub(super) timer: TestTimer,
+}
+
+/// Makes an operation on sources.
+pub(super) type Start = fn(&Setup, Incoming, Outside) -> (Run, Outcomes);
 
 /// Decides which items of a stream have arrived.
 #[derive(Clone, Default)]
@@ -113,6 +122,57 @@ fn time(ticks: Option<Ticks>) -> Duration {
     ticks.map_or(Duration::MAX, |ticks| TICK * ticks)
 }
 
+/// The timeout of each source, from its id.
+fn own_timeouts(setup: &Setup) -> impl FnMut(&usize) -> Duration + use<> {
+    let has_own_timeouts = setup.has_own_timeouts;
+    move |&id| time(own_timeout(id).filter(|_| has_own_timeouts))
+}
+
+/// Adds what all operations have in common.
+fn set_up<L, F, C>(
+    run: Operation<L, F, C>,
+    setup: &Setup,
+    outside: Outside,
+) -> impl Future<Output = C::Output> + use<L, F, C>
+where
+    L: Sources<Id = C::Key, Future = C::Slot<F>>,
+    C: Consumer<F> + OutcomeTypes<Id = usize>,
+{
+    let run = run
+        .source_timeout(time(setup.source_timeout))
+        .cancel_on(outside.cancel)
+        .expire_on(outside.expire)
+        .drain_on(outside.drain)
+        .drain_timeout(time(setup.drain_timeout))
+        .source_timeout_by(own_timeouts(setup));
+    let run = match setup.deadline {
+        Some(deadline) => run.deadline(outside.timer.now() + TICK * deadline),
+        None => run,
+    };
+    let run = run.timer(outside.timer);
+    match setup.in_order {
+        true => run.in_order(),
+        false => run,
+    }
+}
+
+/// What a run did not pass on.
+fn not_passed_on(
+    undelivered: Vec<Outcome<usize, u32, &'static str>>,
+    unfinished: Vec<usize>,
+    unseen: bool,
+) -> Report {
+    let mut report = Report {
+        unfinished,
+        unseen,
+        ..Report::default()
+    };
+    undelivered
+        .into_iter()
+        .for_each(|outcome| report.record(outcome));
+    report
+}
+
 fn end_of<T>(result: Result<T, Interrupted<T>>) -> (End, T) {
     match result {
         Ok(whole) => (Ok(()), whole),
@@ -120,45 +180,40 @@ fn end_of<T>(result: Result<T, Interrupted<T>>) -> (End, T) {
     }
 }
 
-pub(super) fn fetch(setup: &Setup, incoming: Incoming, signals: [Source; 2]) -> (Run, Outcomes) {
+pub(super) fn fetch(setup: &Setup, incoming: Incoming, outside: Outside) -> (Run, Outcomes) {
     match setup.kind {
-        Kind::Iterator => fetch_from(setup, incoming.sources, signals),
-        Kind::Each => fetch_from(setup, incoming.each(), signals),
-        Kind::Stream => fetch_from(setup, incoming.stream(), signals),
+        Kind::Iterator => fetch_from(setup, incoming.sources, outside),
+        Kind::Each => fetch_from(setup, incoming.each(), outside),
+        Kind::Stream => fetch_from(setup, incoming.stream(), outside),
     }
 }
 
-fn fetch_from<L>(setup: &Setup, sources: L, [cancel, expire]: [Source; 2]) -> (Run, Outcomes)
+fn fetch_from<L>(setup: &Setup, sources: L, outside: Outside) -> (Run, Outcomes)
 where
     L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
 {
-    let run = fetch_and_aggregate(sources, time(setup.timeout))
-        .concurrency(setup.limit)
-        .source_timeout(time(setup.source_timeout))
-        .cancel_on(cancel)
-        .expire_on(expire);
+    let run = fetch_and_aggregate(sources, time(setup.timeout)).concurrency(setup.limit);
+    let run = set_up(run, setup, outside);
     deliver(async { end_of(run.await) })
 }
 
 /// `process_batch` with one batch.
-pub(super) fn process(setup: &Setup, incoming: Incoming, signals: [Source; 2]) -> (Run, Outcomes) {
+pub(super) fn process(setup: &Setup, incoming: Incoming, outside: Outside) -> (Run, Outcomes) {
     match setup.kind {
-        Kind::Iterator => process_from(setup, incoming.sources, signals),
-        Kind::Each => process_from(setup, incoming.each(), signals),
-        Kind::Stream => process_from(setup, incoming.stream(), signals),
+        Kind::Iterator => process_from(setup, incoming.sources, outside),
+        Kind::Each => process_from(setup, incoming.each(), outside),
+        Kind::Stream => process_from(setup, incoming.stream(), outside),
     }
 }
 
-fn process_from<L>(setup: &Setup, sources: L, [cancel, expire]: [Source; 2]) -> (Run, Outcomes)
+fn process_from<L>(setup: &Setup, sources: L, outside: Outside) -> (Run, Outcomes)
 where
     L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
 {
     let run = process_batch([sources])
         .batch_timeout(time(setup.timeout))
-        .source_concurrency(setup.limit)
-        .source_timeout(time(setup.source_timeout))
-        .cancel_on(cancel)
-        .expire_on(expire);
+        .source_concurrency(setup.limit);
+    let run = set_up(run, setup, outside);
     deliver(async {
         let (_, mut batches) = end_of(run.await);
         end_of(batches.remove(0))
@@ -188,15 +243,15 @@ fn deliver(run: impl Future<Output = (End, Report)> + Send + 'static) -> (Run, O
     (Box::pin(run), receiver)
 }
 
-pub(super) fn stream(setup: &Setup, incoming: Incoming, signals: [Source; 2]) -> (Run, Outcomes) {
+pub(super) fn stream(setup: &Setup, incoming: Incoming, outside: Outside) -> (Run, Outcomes) {
     match setup.kind {
-        Kind::Iterator => stream_from(setup, incoming.sources, signals),
-        Kind::Each => stream_from(setup, incoming.each(), signals),
-        Kind::Stream => stream_from(setup, incoming.stream(), signals),
+        Kind::Iterator => stream_from(setup, incoming.sources, outside),
+        Kind::Each => stream_from(setup, incoming.each(), outside),
+        Kind::Stream => stream_from(setup, incoming.stream(), outside),
     }
 }
 
-fn stream_from<L>(setup: &Setup, sources: L, [cancel, expire]: [Source; 2]) -> (Run, Outcomes)
+fn stream_from<L>(setup: &Setup, sources: L, outside: Outside) -> (Run, Outcomes)
 where
     L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
 {
@@ -206,21 +261,43 @@ where
     };
     let run = stream_results(sources, sender)
         .timeout(time(setup.timeout))
-        .concurrency(setup.limit)
-        .source_timeout(time(setup.source_timeout))
-        .cancel_on(cancel)
-        .expire_on(expire);
+        .concurrency(setup.limit);
+    let run = set_up(run, setup, outside);
     let undelivered = async {
-        let (end, streamed) = end_of(run.await);
-        let mut report = Report {
-            unfinished: streamed.unfinished,
-            unseen: streamed.unseen,
-            ..Report::default()
-        };
-        streamed
-            .undelivered
-            .into_iter()
-            .for_each(|outcome| report.record(outcome));
+        let (end, it) = end_of(run.await);
+        let report = not_passed_on(it.undelivered, it.unfinished, it.unseen);
+        (end, report)
+    };
+    (Box::pin(undelivered), receiver)
+}
+
+pub(super) fn hand_over(setup: &Setup, incoming: Incoming, outside: Outside) -> (Run, Outcomes) {
+    match setup.kind {
+        Kind::Iterator => hand_over_from(setup, incoming.sources, outside),
+        Kind::Each => hand_over_from(setup, incoming.each(), outside),
+        Kind::Stream => hand_over_from(setup, incoming.stream(), outside),
+    }
+}
+
+/// Each body sends its outcome into a channel.
+fn hand_over_from<L>(setup: &Setup, sources: L, outside: Outside) -> (Run, Outcomes)
+where
+    L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
+{
+    let (sender, receiver) = async_channel::unbounded();
+    let body = move |outcome| {
+        sender
+            .try_send(outcome)
+            .expect("an unbounded channel has room");
+        std::future::ready(Ok::<_, ()>(()))
+    };
+    let run = for_each_result(sources, body)
+        .timeout(time(setup.timeout))
+        .concurrency(setup.limit);
+    let run = set_up(run, setup, outside);
+    let undelivered = async {
+        let (end, it) = end_of(run.await);
+        let report = not_passed_on(it.undelivered, it.unfinished, it.unseen);
         (end, report)
     };
     (Box::pin(undelivered), receiver)

@@ -15,6 +15,19 @@ pub(super) enum Kind {
     Stream,
 }
 
+/// What becomes of outcomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// They are collected.
+    Fetch,
+    /// They are collected in a batch.
+    Process,
+    /// They are sent into a channel.
+    Stream,
+    /// They go to bodies, which end at once.
+    ForEach,
+}
+
 /// How a run is set up.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
@@ -26,10 +39,39 @@ pub(super) struct Setup {
     pub(super) limit: usize,
     /// The timeout of the run.
     pub(super) timeout: Option<Ticks>,
+    /// When the run ends at the latest.
+    pub(super) deadline: Option<Ticks>,
     /// The timeout of each source.
     pub(super) source_timeout: Option<Ticks>,
+    /// Whether the timeout of a source depends on its id.
+    pub(super) has_own_timeouts: bool,
+    /// The time of the sources in flight after the signal of `drain_on`.
+    pub(super) drain_timeout: Option<Ticks>,
+    /// Whether outcomes are in the order of their sources.
+    pub(super) in_order: bool,
     /// The capacity of the channel of a stream.
     pub(super) capacity: usize,
+    /// The operation.
+    pub(super) operation: Operation,
+}
+
+impl Setup {
+    /// Whether an outcome waits for those of earlier sources.
+    pub(super) fn holds_back(&self) -> bool {
+        let is_collected = matches!(self.operation, Operation::Fetch | Operation::Process);
+        self.in_order && !is_collected
+    }
+
+    /// The timeout of a source.
+    pub(super) fn timeout_of(&self, id: usize) -> Option<Ticks> {
+        let own = self.has_own_timeouts.then(|| own_timeout(id));
+        self.source_timeout.into_iter().chain(own.flatten()).min()
+    }
+}
+
+/// The timeout of a source that depends on its id.
+pub(super) fn own_timeout(id: usize) -> Option<Ticks> {
+    [None, Some(5), Some(2), Some(0)][id % 4]
 }
 
 /// One event. A step that names a source that does not exist does nothing.
@@ -47,6 +89,8 @@ pub(super) enum Step {
     Cancel,
     /// The signal of `expire_on` completes.
     Expire,
+    /// The signal of `drain_on` completes.
+    Drain,
     /// The run is polled once, woken or not.
     Poll,
     /// Another task on another thread polls the run.
@@ -85,14 +129,25 @@ fn setup() -> impl Strategy<Value = Setup> {
     let limit = prop_oneof![2 => Just(usize::MAX), 4 => 1..4_usize, 1 => 30..36_usize];
     let capacity = prop_oneof![1 => Just(usize::MAX), 3 => 1..4_usize];
     let kind = prop_oneof![Just(Kind::Iterator), Just(Kind::Each), Just(Kind::Stream)];
-    (kind, sources, limit, time(), time(), capacity).prop_map(
-        |(kind, sources, limit, timeout, source_timeout, capacity)| Setup {
-            kind,
-            sources,
-            limit,
-            timeout,
-            source_timeout,
-            capacity,
+    let has_own_timeouts = prop_oneof![4 => Just(false), 1 => Just(true)];
+    let deadline = prop_oneof![3 => Just(None), 1 => (0..12_u32).prop_map(Some)];
+    let times = (time(), deadline, time(), has_own_timeouts, time());
+    (kind, sources, limit, times, any::<bool>(), capacity).prop_map(
+        |(kind, sources, limit, times, in_order, capacity)| {
+            let (timeout, deadline, source_timeout, has_own_timeouts, drain_timeout) = times;
+            Setup {
+                kind,
+                sources,
+                limit,
+                timeout,
+                deadline,
+                source_timeout,
+                has_own_timeouts,
+                drain_timeout,
+                in_order,
+                capacity,
+                operation: Operation::Fetch,
+            }
         },
     )
 }
@@ -115,5 +170,6 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Poll),
         1 => Just(Step::Move),
         1 => prop_oneof![Just(Step::Cancel), Just(Step::Expire)],
+        1 => Just(Step::Drain),
     ]
 }

@@ -13,6 +13,7 @@ use loom::sync::Notify;
 use loom::sync::atomic::AtomicUsize as Value;
 use loom::thread;
 
+use super::tree::DIRECT;
 use super::{Next, Ready};
 
 /// The first slot of each of the first two segments.
@@ -71,7 +72,8 @@ impl Source {
     fn new(ready: &mut Ready, slot: usize) -> Self {
         ready.cover(slot);
         let waker = ready.lend(slot).clone();
-        assert!(ready.kept().is_some());
+        let kept = ready.kept(slot);
+        assert_eq!(kept.is_some(), slot >= DIRECT);
         Self::with(slot, waker)
     }
 
@@ -324,6 +326,35 @@ fn waker_that_was_lent_wakes_the_slot_it_was_lent_to() {
         let _ = ready.lend(2);
         let task = task();
         poll_until(&mut ready, &task, &[source]);
+        join(threads);
+    });
+}
+
+/// A thread wakes a source of a run that ends meanwhile. A later run may take the tree, and no wake of the
+/// first run reaches its task.
+#[test]
+fn waker_of_an_earlier_run_wakes_no_later_one() {
+    check(|| {
+        let mut ready = Ready::new();
+        let early = sources(&mut ready, &[0, 1]);
+        let task = task();
+        ready.begin_poll();
+        ready.end_poll(&Waker::from(task), Next::Wait);
+        let wake = |source: Source| thread::spawn(|| source.wake());
+        let threads: Vec<_> = early.into_iter().map(wake).collect();
+        ready.begin_poll();
+        drop(ready);
+
+        let task = self::task();
+        let mut ready = Ready::new();
+        let late = sources(&mut ready, &[1]);
+        ready.begin_poll();
+        ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Wait);
+        join(threads);
+        assert!(!ready.has_work(), "woken by a source of another run");
+        ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Wait);
+        let threads = in_threads(&late);
+        poll_until(&mut ready, &task, &late);
         join(threads);
     });
 }

@@ -9,17 +9,19 @@ use super::Flag;
 use super::tree::Tree;
 use crate::scheduler::sync::{AtomicUsize, Clones, fence};
 
-/// A waker that is lent to one slot after another until a source keeps a clone of it. A source that
-/// is ready at its first poll, or that wakes itself, keeps none.
+/// The waker of a slot, which tells whether a source has a clone of it.
+///
+/// The spare one is lent to one slot after another until a source keeps a clone. A source that is ready
+/// at its first poll, or that wakes itself, keeps none.
 #[derive(Debug)]
-pub(super) struct Spare {
+pub(super) struct CountedWaker {
     /// What `waker` wakes, to change its slot.
     slot: Arc<SlotWaker>,
     /// The waker that sources are polled with.
     waker: Waker,
 }
 
-impl Spare {
+impl CountedWaker {
     pub(super) fn new(tree: &Arc<Tree>) -> Self {
         let slot = Arc::new(SlotWaker {
             tree: Arc::clone(tree),
@@ -52,6 +54,12 @@ impl Spare {
         // slot before `lend` changes it.
         fence(Ordering::Acquire);
         kept
+    }
+
+    /// The waker, for a poll of the slot that it was lent to last.
+    #[inline]
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// Keeps the waker for the slot that it was lent to last.

@@ -1,10 +1,10 @@
 //! The used slots, in the order in which their sources started, and a free list of the others.
 //!
 //! The order is a doubly linked list in a vector. A sentinel node closes it to a ring, so that every
-//! link leads to a node. All sources of a run have the same timeout, so the list is also the queue of
+//! link leads to a node. The timeout of `source_timeout` is the same for all sources, so the list is also the queue of
 //! their deadlines, and a source that finishes leaves the queue at once.
 
-use crate::scheduler::clock::Instant;
+use crate::timer::Instant;
 
 /// The sentinel node, between the newest slot and the oldest one. Node 1 is slot 0.
 const SENTINEL: u32 = 0;
@@ -139,10 +139,11 @@ impl Order {
         *self.deadlines.get(node(slot) as usize)?
     }
 
-    /// The deadline of the oldest slot, which is the first of all.
+    /// The deadline of the oldest slot, which is the first of all, and that slot.
     #[inline]
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadline(self.oldest()?)
+    pub(super) fn first_deadline(&self) -> Option<(Instant, usize)> {
+        let oldest = self.oldest()?;
+        Some((self.deadline(oldest)?, oldest))
     }
 }
 

@@ -9,10 +9,14 @@ use pin_project_lite::pin_project;
 
 /// Pinned values with the indices `0..len`.
 pub(super) struct Storage<T> {
-    /// The values, if they are small.
+    /// The first four values, if they are small. A run of a few sources needs no vector.
+    first: Option<Pin<Box<Chunk<T>>>>,
+    /// The values after them.
     chunks: Vec<Pin<Box<Chunk<T>>>>,
     /// The values, if they are large.
     large: Vec<Pin<Box<T>>>,
+    /// The number of values.
+    len: usize,
 }
 
 pin_project! {
@@ -36,8 +40,10 @@ impl<T: Default> Storage<T> {
 
     pub(super) fn new() -> Self {
         Self {
+            first: None,
             chunks: Vec::new(),
             large: Vec::new(),
+            len: 0,
         }
     }
 
@@ -45,13 +51,19 @@ impl<T: Default> Storage<T> {
     pub(super) fn grow(&mut self) {
         if Self::IS_LARGE {
             self.large.push(Box::into_pin(Box::default()));
-        } else {
-            self.chunks.push(Box::into_pin(Box::default()));
+            self.len += 1;
+            return;
         }
+        let chunk = Box::into_pin(Box::default());
+        match self.first {
+            None => self.first = Some(chunk),
+            Some(_) => self.chunks.push(chunk),
+        }
+        self.len += 4;
     }
 
     pub(super) fn len(&self) -> usize {
-        self.chunks.len() * 4 + self.large.len()
+        self.len
     }
 
     #[inline(always)]
@@ -59,7 +71,12 @@ impl<T: Default> Storage<T> {
         if Self::IS_LARGE {
             return self.large[index].as_mut();
         }
-        let chunk = self.chunks[index / 4].as_mut().project();
+        // Below zero for the first four, which wraps to a number that no chunk has.
+        let chunk = match self.chunks.get_mut((index / 4).wrapping_sub(1)) {
+            Some(chunk) => chunk,
+            None => self.first.as_mut().expect("the index of a value"),
+        };
+        let chunk = chunk.as_mut().project();
         let (even, odd) = match index % 4 {
             0 | 1 => (chunk.first, chunk.second),
             _ => (chunk.third, chunk.fourth),

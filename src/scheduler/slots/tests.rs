@@ -7,6 +7,7 @@ use crate::panics::Panics;
 use crate::scheduler::admission::Admission;
 use crate::scheduler::options::Options;
 use crate::scheduler::ready::Ready;
+use crate::timer::SystemTimer;
 
 /// Inserts numbers as sources. Returns their slots.
 fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
@@ -16,7 +17,7 @@ fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
 }
 
 fn insert(slots: &mut Slots<u32, u32>, id: u32) -> usize {
-    let permit = Admission::new(&Options::NONE).permit(0);
+    let permit = Admission::new(&Options::NONE, false).permit(0, &SystemTimer, &Ready::new());
     slots.insert(id, Some(id * 10), permit.expect("no limit"))
 }
 

@@ -11,12 +11,15 @@ mod suite;
 mod world;
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
+use futures::future::BoxFuture;
+use futures_aggregate::Timer;
 pub use operations::{OPERATIONS, Operation, Run, Source, Summary};
-pub use suite::{conforms, conforms_locally};
+pub use suite::{conforms, conforms_locally, timeouts_follow};
 pub use world::{Census, LONG, SHORT, SLOW};
 
 /// What the suite requires of an executor.
@@ -69,6 +72,27 @@ async fn yield_now() {
         Poll::Pending
     })
     .await;
+}
+
+/// A timer that sleeps as the executor does.
+pub struct ExecutorTimer<X>(PhantomData<fn(X)>);
+
+impl<X> Default for ExecutorTimer<X> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<X: Executor> Timer for ExecutorTimer<X> {
+    type Sleep = BoxFuture<'static, ()>;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, at: Instant) -> Self::Sleep {
+        Box::pin(X::sleep(at.saturating_duration_since(Instant::now())))
+    }
 }
 
 /// An executor that takes futures that are not `Send`.

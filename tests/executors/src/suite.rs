@@ -1,22 +1,24 @@
 //! The rules that every executor has to keep, each as a function of an executor.
 
 use std::cell::Cell;
+use std::future::ready;
 use std::rc::Rc;
 use std::time::Instant;
 
 use async_channel::bounded;
 use futures::future::{Either, select};
 use futures_aggregate::{
-    Reason, SourceError, each, fetch_and_aggregate, from_stream, process_batch, stream_results,
+    Reason, SourceError, Timer, each, fetch_and_aggregate, for_each_result, from_stream, hedge,
+    process_batch, retry, stream_results,
 };
 
 use crate::hostile;
 use crate::world::{Census, LONG, SHORT, SLOW};
-use crate::{Executor, LocalExecutor};
+use crate::{Executor, ExecutorTimer, LocalExecutor};
 
 /// Checks every rule on an executor.
 pub fn conforms<X: Executor>(executor: &X) {
-    let rules: [(&str, fn(&X)); 18] = [
+    let rules: [(&str, fn(&X)); 23] = [
         ("sources run concurrently", sources_run_concurrently),
         ("batches run concurrently", batches_run_concurrently),
         ("streams run concurrently", streams_run_concurrently),
@@ -46,9 +48,28 @@ pub fn conforms<X: Executor>(executor: &X) {
             a_cancel_from_another_task_ends_the_run,
         ),
         (
+            "a drain from another task lets sources finish",
+            a_drain_from_another_task_lets_sources_finish,
+        ),
+        (
+            "each source has the timeout of its id",
+            each_source_has_the_timeout_of_its_id,
+        ),
+        (
+            "outcomes come in the order of the sources",
+            outcomes_come_in_the_order_of_the_sources,
+        ),
+        (
+            "bodies run beside the sources",
+            bodies_run_beside_the_sources,
+        ),
+        (
             "a timer of the executor ends the run",
             a_timer_of_the_executor_ends_the_run,
         ),
+        ("timeouts follow the timer of the executor", |executor| {
+            timeouts_follow(executor, ExecutorTimer::<X>::default)
+        }),
         (
             "a dropped receiver ends the driver",
             a_dropped_receiver_ends_the_driver,
@@ -334,12 +355,160 @@ fn a_cancel_from_another_task_ends_the_run<X: Executor>(executor: &X) {
     assert_eq!(census.alive(), 0);
 }
 
+fn a_drain_from_another_task_lets_sources_finish<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list = (0..6).map(|id| census.slow::<X>(id));
+    let (drain, drained) = bounded::<()>(1);
+    executor.spawn(async move {
+        X::sleep(SHORT).await;
+        drop(drain);
+    });
+    let run = fetch_and_aggregate(list, LONG)
+        .concurrency(4)
+        .drain_on(drained.recv());
+    let interrupted = executor.run(run).unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Drained);
+    assert_eq!(interrupted.partial.results.len(), 4);
+    assert_eq!(interrupted.partial.unfinished, [4, 5]);
+    assert_eq!(census.alive(), 0);
+}
+
+fn each_source_has_the_timeout_of_its_id<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list = (0..4).map(|id| census.slow::<X>(id));
+    let run =
+        fetch_and_aggregate(list, LONG).source_timeout_by(|&id| if id == 2 { SHORT } else { LONG });
+    let aggregate = executor.run(run).unwrap();
+    assert_eq!(aggregate.errors, [(2, SourceError::TimedOut)]);
+    assert_eq!((aggregate.results.len(), census.alive()), (3, 0));
+}
+
+fn outcomes_come_in_the_order_of_the_sources<X: Executor>(executor: &X) {
+    let list = (0..40_u32).map(|id| {
+        let answer = async move {
+            X::sleep(SHORT / (1 + id * 7 % 5)).await;
+            Ok::<_, String>(id)
+        };
+        (id, answer)
+    });
+    let (sender, receiver) = bounded(2);
+    let driver = stream_results(list, sender).concurrency(8).in_order();
+    executor.spawn(async move { assert_eq!(driver.await.unwrap().delivered, 40) });
+    let received = executor.run(async {
+        let mut received = Vec::new();
+        while let Ok((id, _)) = receiver.recv().await {
+            received.push(id);
+        }
+        received
+    });
+    assert_eq!(received, (0..40).collect::<Vec<_>>());
+}
+
+/// Bodies and sources need the same lock. A slow body holds it while it sleeps.
+fn bodies_run_beside_the_sources<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let lock = futures::lock::Mutex::new(());
+    let list = (0..8).map(|id| {
+        let (id, source) = census.slow::<X>(id);
+        let lock = &lock;
+        let source = async move {
+            drop(lock.lock().await);
+            source.await
+        };
+        (id, source)
+    });
+    takes_as_long_as_one_source(|| {
+        let run = for_each_result(list, async |(_id, result)| {
+            let _held = lock.lock().await;
+            X::sleep(SHORT / 10).await;
+            result.map(drop)
+        });
+        let handled = executor.run(run.bodies(2)).unwrap();
+        assert_eq!((handled.handled, census.alive()), (8, 0));
+    });
+}
+
 fn a_timer_of_the_executor_ends_the_run<X: Executor>(executor: &X) {
     let census = Census::new();
     let list = (0..3).map(|id| census.hanging(id));
     let run = fetch_and_aggregate(list, LONG).expire_on(X::sleep(SHORT));
     let interrupted = executor.run(run).unwrap_err();
     assert_eq!(interrupted.reason, Reason::TimedOut);
+    assert_eq!(census.alive(), 0);
+}
+
+/// Checks the timeouts of all operations with a timer, which need not be `Send`.
+pub fn timeouts_follow<X: Executor, Z: Timer>(executor: &X, timer: impl Fn() -> Z) {
+    let census = Census::new();
+    let list = || {
+        let quick = census.counted(async {
+            X::sleep(SHORT / 2).await;
+            Ok(0)
+        });
+        vec![
+            (0, Either::Left(quick)),
+            (1, Either::Right(census.hanging(1).1)),
+        ]
+    };
+    let began = Instant::now();
+    let run = fetch_and_aggregate(list(), SLOW).timer(timer());
+    let partial = executor.run(run).unwrap_err().partial;
+    assert_eq!(
+        (partial.results, partial.unfinished),
+        (vec![(0, 0)], vec![1])
+    );
+
+    let run = fetch_and_aggregate(list(), LONG)
+        .source_timeout(SLOW)
+        .timer(timer());
+    let aggregate = executor.run(run).unwrap();
+    assert_eq!(aggregate.results, [(0, 0)]);
+    assert_eq!(aggregate.errors, [(1, SourceError::TimedOut)]);
+
+    let run = process_batch([list(), list()])
+        .batch_timeout(SLOW)
+        .timer(timer());
+    for batch in executor.run(run).unwrap() {
+        let interrupted = batch.unwrap_err();
+        assert_eq!(interrupted.reason, Reason::TimedOut);
+        assert_eq!(interrupted.partial.results, [(0, 0)]);
+    }
+
+    let (sender, _receiver) = bounded(2);
+    let run = stream_results(list(), sender).timeout(SLOW).timer(timer());
+    assert_eq!(executor.run(run).unwrap_err().partial.delivered, 1);
+
+    let body = async |_outcome| {
+        X::sleep(SHORT).await;
+        Ok::<_, String>(())
+    };
+    let deadline = timer().now() + SLOW;
+    let run = for_each_result(list(), body)
+        .deadline(deadline)
+        .timer(timer());
+    assert_eq!(executor.run(run).unwrap_err().partial.handled, 1);
+
+    let run = fetch_and_aggregate(list(), LONG)
+        .drain_on(ready(()))
+        .drain_timeout(SLOW)
+        .timer(timer());
+    assert_eq!(executor.run(run).unwrap_err().reason, Reason::Drained);
+
+    let ask = |attempt: usize| {
+        let mut list = list();
+        list.remove(1 - attempt).1
+    };
+    let answer = executor.run(hedge(SHORT, 2, ask).timer(timer()));
+    assert_eq!(answer, Ok(0));
+    let busy = retry(SHORT, 3, |attempt| {
+        ready(if attempt.number < 2 {
+            Err("busy")
+        } else {
+            Ok(attempt.number)
+        })
+    });
+    assert_eq!(executor.run(busy.timer(timer())), Ok(2));
+    assert!(began.elapsed() < LONG);
     assert_eq!(census.alive(), 0);
 }
 

@@ -1,9 +1,11 @@
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use compio_driver::{DriverType, ProactorBuilder};
 use compio_runtime::Runtime;
-use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally};
+use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally, timeouts_follow};
+use futures::future::LocalBoxFuture;
+use futures_aggregate::Timer;
 
 /// A runtime of one thread.
 struct Compio(Runtime);
@@ -33,6 +35,26 @@ impl LocalExecutor for Compio {
     fn spawn_local<F: Future<Output = ()> + 'static>(&self, future: F) {
         self.0.spawn(future).detach();
     }
+}
+
+/// The timer of the runtime, whose sleeps are not `Send`.
+struct CompioTimer;
+
+impl Timer for CompioTimer {
+    type Sleep = LocalBoxFuture<'static, ()>;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, at: Instant) -> Self::Sleep {
+        Box::pin(compio_runtime::time::sleep_until(at))
+    }
+}
+
+#[test]
+fn timer_of_the_runtime() {
+    timeouts_follow(&Compio(Runtime::new().unwrap()), || CompioTimer);
 }
 
 #[test]

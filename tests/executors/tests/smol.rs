@@ -1,7 +1,10 @@
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally};
+use executor_tests::{Executor, LocalExecutor, conforms, conforms_locally, timeouts_follow};
+use futures::FutureExt;
+use futures::future::Map;
+use futures_aggregate::Timer;
 
 /// The global executor.
 struct Smol;
@@ -53,4 +56,24 @@ fn local_executor() {
     let local = Local(smol::LocalExecutor::new());
     conforms(&local);
     conforms_locally(&local);
+}
+
+/// The timer of async-io, on which smol and async-std are built.
+struct SmolTimer;
+
+impl Timer for SmolTimer {
+    type Sleep = Map<smol::Timer, fn(Instant)>;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, at: Instant) -> Self::Sleep {
+        smol::Timer::at(at).map(drop)
+    }
+}
+
+#[test]
+fn timer_of_the_runtime() {
+    timeouts_follow(&Smol, || SmolTimer);
 }

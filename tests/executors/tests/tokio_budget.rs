@@ -3,10 +3,15 @@
 
 mod runtimes;
 
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
-use futures_aggregate::{Reason, fetch_and_aggregate, from_stream, process_batch, stream_results};
+use futures_aggregate::{
+    Reason, each, fetch_and_aggregate, for_each_result, from_stream, process_batch, stream_results,
+};
 use runtimes::{NEVER, Source, flavours, in_block_on_and_spawned, ms, never_dry, restless, sleeps};
 use tokio::sync::{mpsc, oneshot};
 
@@ -278,5 +283,127 @@ fn sources_from_a_stream_start_beside_a_busy_one() {
             batches.iter().filter(|batch| batch.is_ok()).count()
         };
         in_block_on_and_spawned(&runtime, batches, |came| assert_eq!(came, 10, "{flavour}"));
+    }
+}
+
+/// Reads a queue that is never empty, for this long.
+async fn busy_for(time: Duration) {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    sender.send(()).unwrap();
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        receiver.recv().await.unwrap();
+        sender.send(()).unwrap();
+    }
+}
+
+#[test]
+fn sources_answer_beside_a_busy_body_and_bodies_end_beside_a_busy_source() {
+    for (flavour, runtime) in flavours() {
+        for is_body_busy in [true, false] {
+            let handle = move || async move {
+                let sources = each(0..=10_u64, move |&id| async move {
+                    match id {
+                        0 if !is_body_busy => busy_for(ms(600)).await,
+                        0 => {}
+                        _ => tokio::time::sleep(ms(10 * id)).await,
+                    }
+                    Ok::<_, ()>(id)
+                });
+                let (started, times) = (Instant::now(), Mutex::new(Vec::new()));
+                let run = for_each_result(sources, async |(id, _)| {
+                    match id {
+                        0 if is_body_busy => busy_for(ms(600)).await,
+                        0 => {}
+                        _ => tokio::time::sleep(ms(10)).await,
+                    }
+                    times.lock().unwrap().push((id, started.elapsed()));
+                    Ok::<_, ()>(())
+                });
+                assert_eq!(run.bodies(20).await.unwrap().handled, 11);
+                times.into_inner().unwrap()
+            };
+            in_block_on_and_spawned(&runtime, handle, |times| {
+                for (id, elapsed) in times.into_iter().filter(|(id, _)| *id > 0) {
+                    let latest = ms(10 * id + 10) + ms(u64::from(NEAR));
+                    assert!(
+                        elapsed < latest,
+                        "{flavour}, {is_body_busy}, {id}: {elapsed:?}"
+                    );
+                }
+            });
+        }
+    }
+}
+
+/// tokio refuses to say that the signal has come, because a source has spent the budget.
+#[test]
+fn nothing_starts_after_a_signal_that_tokio_has_refused() {
+    for (_, runtime) in flavours() {
+        let run = || async {
+            let (drain, drained) = oneshot::channel::<()>();
+            let drain = Mutex::new(Some(drain));
+            let (drain, sent) = (&drain, &AtomicUsize::new(0));
+            let sources = each(0..50, move |&id| {
+                sent.fetch_add(usize::from(drain.lock().unwrap().is_none()), Relaxed);
+                async move {
+                    if id == 0 {
+                        let (sender, mut queue) = mpsc::unbounded_channel();
+                        (0..1000).for_each(|job| sender.send(job).unwrap());
+                        for _ in 0..127 {
+                            queue.recv().await.unwrap();
+                        }
+                        let signal = drain.lock().unwrap().take();
+                        signal.unwrap().send(()).unwrap();
+                        queue.recv().await.unwrap();
+                        queue.recv().await.unwrap();
+                    }
+                    Ok::<_, ()>(id)
+                }
+            });
+            let run = fetch_and_aggregate(sources, NEVER).drain_on(drained);
+            (run.await.unwrap_err().reason, sent.load(Relaxed))
+        };
+        assert_eq!(runtime.block_on(run()), (Reason::Drained, 0));
+    }
+}
+
+/// The end of the stream is seen only with a budget that the last source has not spent.
+#[test]
+fn end_of_a_stream_is_seen_after_a_source_that_has_spent_the_budget() {
+    for (_, runtime) in flavours() {
+        let run = || async {
+            let (drain, drained) = oneshot::channel::<()>();
+            let (answer, answered) = oneshot::channel::<()>();
+            let (sender, mut receiver) = mpsc::unbounded_channel();
+            sender.send(answered).unwrap();
+            drop(sender);
+            let stream = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+            let sources = stream.map(|answered| {
+                let source = async move {
+                    answered.await.unwrap();
+                    let (sender, mut queue) = mpsc::unbounded_channel();
+                    (0..1000).for_each(|job| sender.send(job).unwrap());
+                    while tokio::task::coop::has_budget_remaining() {
+                        queue.recv().await.unwrap();
+                    }
+                    Ok::<_, ()>(())
+                };
+                (0, source)
+            });
+            let run = fetch_and_aggregate(from_stream(sources), NEVER)
+                .concurrency(1)
+                .drain_on(drained);
+            let signals = async {
+                tokio::time::sleep(ms(10)).await;
+                drain.send(()).unwrap();
+                tokio::time::sleep(ms(10)).await;
+                answer.send(()).unwrap();
+            };
+            futures::future::join(async { run.await.is_ok() }, signals)
+                .await
+                .0
+        };
+        assert!(runtime.block_on(run()));
     }
 }

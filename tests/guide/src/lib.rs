@@ -11,6 +11,12 @@ mod programs {
     #[doc = include_str!("../../../src/guide/from_buffer_unordered.md")]
     mod from_buffer_unordered {}
 
+    #[doc = include_str!("../../../src/guide/from_queue.md")]
+    mod from_queue {}
+
+    #[doc = include_str!("../../../src/guide/limits.md")]
+    mod limits {}
+
     #[doc = include_str!("../../../src/guide/recipes.md")]
     mod recipes {}
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures_aggregate::{
-    Aggregate, Interrupted, fetch_and_aggregate, process_batch, stream_results,
+    Aggregate, Interrupted, SystemTimer, Timer, fetch_and_aggregate, process_batch, stream_results,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -103,6 +103,27 @@ pub fn compute(duration: Duration) {
     }
 }
 
+/// The timer of the runtime.
+#[derive(Default)]
+pub struct TokioTimer;
+
+impl Timer for TokioTimer {
+    type Sleep = tokio::time::Sleep;
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn sleep_until(&self, at: Instant) -> Self::Sleep {
+        tokio::time::sleep_until(at.into())
+    }
+}
+
+/// A timer that runs can be spawned with.
+pub trait AnyTimer: Timer<Sleep: Send> + Default + Send + 'static {}
+
+impl<Z: Timer<Sleep: Send> + Default + Send + 'static> AnyTimer for Z {}
+
 /// Which timeout bounds a run: that of the run, of each batch, or of each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -143,38 +164,51 @@ impl Account {
     }
 }
 
-/// Every operation that has this timeout. Batches have two sources each.
-pub fn runs(
-    limit: Limit,
-) -> Vec<(
-    &'static str,
-    fn(Vec<Source>, Limit, Duration) -> BoxFuture<'static, Account>,
-)> {
+/// An operation with a timeout.
+pub type Operation = fn(Vec<Source>, Limit, Duration) -> BoxFuture<'static, Account>;
+
+/// Every operation that has this timeout, with the default timer and with that of the runtime. Batches
+/// have two sources each.
+pub fn runs_with_both_timers(limit: Limit) -> Vec<(String, Operation)> {
+    let system = runs_with::<SystemTimer>(limit).into_iter();
+    let tokio = runs_with::<TokioTimer>(limit).into_iter();
+    let system = system.map(|(name, run)| (name.to_owned(), run));
+    system
+        .chain(tokio.map(|(name, run)| (format!("{name} with tokio's timer"), run)))
+        .collect()
+}
+
+fn runs_with<Z: AnyTimer>(limit: Limit) -> Vec<(&'static str, Operation)> {
     match limit {
-        Limit::Batch => vec![("process_batch", batches), ("one batch", one_batch)],
+        Limit::Batch => vec![
+            ("process_batch", batches::<Z>),
+            ("one batch", one_batch::<Z>),
+        ],
         _ => vec![
-            ("fetch_and_aggregate", fetch),
-            ("process_batch", batches),
-            ("one batch", one_batch),
-            ("stream_results", stream),
+            ("fetch_and_aggregate", fetch_with::<Z>),
+            ("process_batch", batches::<Z>),
+            ("one batch", one_batch::<Z>),
+            ("stream_results", stream::<Z>),
         ],
     }
 }
 
 pub fn fetch(sources: Vec<Source>, limit: Limit, timeout: Duration) -> BoxFuture<'static, Account> {
+    fetch_with::<SystemTimer>(sources, limit, timeout)
+}
+
+fn fetch_with<Z: AnyTimer>(
+    sources: Vec<Source>,
+    limit: Limit,
+    timeout: Duration,
+) -> BoxFuture<'static, Account> {
     Box::pin(async move {
         let mut account = Account::default();
+        let run = fetch_and_aggregate(sources, NEVER).timer(Z::default());
         let outcome = match limit {
-            Limit::Run => fetch_and_aggregate(sources, timeout).await,
-            Limit::Source => {
-                fetch_and_aggregate(sources, NEVER)
-                    .source_timeout(timeout)
-                    .await
-            }
-            Limit::Timer => {
-                let timer = tokio::time::sleep(timeout);
-                fetch_and_aggregate(sources, NEVER).expire_on(timer).await
-            }
+            Limit::Run => run.timeout(timeout).await,
+            Limit::Source => run.source_timeout(timeout).await,
+            Limit::Timer => run.expire_on(tokio::time::sleep(timeout)).await,
             Limit::Batch => unreachable!("there are no batches"),
         };
         account.add(outcome);
@@ -182,7 +216,7 @@ pub fn fetch(sources: Vec<Source>, limit: Limit, timeout: Duration) -> BoxFuture
     })
 }
 
-fn batches(
+fn batches<Z: AnyTimer>(
     mut sources: Vec<Source>,
     limit: Limit,
     timeout: Duration,
@@ -192,20 +226,26 @@ fn batches(
         batches.push(sources.split_off(sources.len().saturating_sub(2)));
     }
     batches.reverse();
-    in_batches(batches, limit, timeout)
+    in_batches::<Z>(batches, limit, timeout)
 }
 
-fn one_batch(sources: Vec<Source>, limit: Limit, timeout: Duration) -> BoxFuture<'static, Account> {
-    in_batches(vec![sources], limit, timeout)
+fn one_batch<Z: AnyTimer>(
+    sources: Vec<Source>,
+    limit: Limit,
+    timeout: Duration,
+) -> BoxFuture<'static, Account> {
+    in_batches::<Z>(vec![sources], limit, timeout)
 }
 
-fn in_batches(
+fn in_batches<Z: AnyTimer>(
     batches: Vec<Vec<Source>>,
     limit: Limit,
     timeout: Duration,
 ) -> BoxFuture<'static, Account> {
     Box::pin(async move {
-        let run = process_batch(batches).batch_timeout(NEVER);
+        let run = process_batch(batches)
+            .timer(Z::default())
+            .batch_timeout(NEVER);
         let outcome = match limit {
             Limit::Run => run.timeout(timeout).await,
             Limit::Batch => run.batch_timeout(timeout).await,
@@ -220,10 +260,14 @@ fn in_batches(
     })
 }
 
-fn stream(sources: Vec<Source>, limit: Limit, timeout: Duration) -> BoxFuture<'static, Account> {
+fn stream<Z: AnyTimer>(
+    sources: Vec<Source>,
+    limit: Limit,
+    timeout: Duration,
+) -> BoxFuture<'static, Account> {
     Box::pin(async move {
         let (sender, receiver) = async_channel::unbounded();
-        let driver = stream_results(sources, sender);
+        let driver = stream_results(sources, sender).timer(Z::default());
         let outcome = match limit {
             Limit::Run => driver.timeout(timeout).await,
             Limit::Source => driver.source_timeout(timeout).await,
