@@ -14,20 +14,24 @@ pub struct Asked {
 
 /// These URLs; or, if there are none, URLs of servers that it starts on this machine.
 pub fn asked(urls: Vec<Url>) -> io::Result<Asked> {
-    let client = if urls.is_empty() {
-        // A proxy could not reach these servers. They speak plain HTTP, so they need no certificates.
-        build(Client::builder().no_proxy().tls_certs_only([]))?
-    } else {
-        build(Client::builder())?
-    };
+    let client = client(urls.is_empty(), |builder| builder)?;
     let targets = urls_or_own(urls)?;
     Ok(Asked { targets, client })
 }
 
-fn build(builder: ClientBuilder) -> io::Result<Client> {
+/// A client for the program's own servers, or for any server.
+pub fn client(
+    is_for_own: bool,
+    set_up: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> io::Result<Client> {
+    let mut builder = Client::builder();
+    if is_for_own {
+        // A proxy could not reach these servers. They speak plain HTTP, so they need no certificates.
+        builder = builder.no_proxy().tls_certs_only([]);
+    }
     // An error means that there is a provider already, and any provider is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    builder
+    set_up(builder)
         .build()
         .map_err(|error| io::Error::other(Chain(&error).to_string()))
 }

@@ -3,6 +3,13 @@
 use std::error::Error;
 use std::fmt;
 
+/// Whether a server says by this error that it has too much to do.
+#[must_use]
+pub fn is_overload(error: &reqwest::Error) -> bool {
+    let status = error.status();
+    status.is_some_and(|status| [429, 503].contains(&status.as_u16()))
+}
+
 /// An error with its causes.
 pub struct Chain<'a>(pub &'a dyn Error);
 

@@ -6,7 +6,11 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use axum::Router;
+use common::gate::Gate;
+use common::running::Running;
 use common::{answer, prompt_server, refuses};
 
 const AGGREGATE: &str = env!("CARGO_BIN_EXE_aggregate");
@@ -119,6 +123,62 @@ fn streaming_to_a_slow_reader_shows_every_source() {
     assert!(program.wait().unwrap().code().is_some());
 }
 
+/// A server that holds every request until it is released.
+fn server_that_holds() -> (Gate, String) {
+    Gate::serve(Router::new().fallback(async || "hello"), |_, _| true)
+}
+
+#[test]
+fn each_host_has_its_limit() {
+    for stream in [&[][..], &["--stream"]] {
+        let hosts = [server_that_holds(), server_that_holds()];
+        // All URLs of the first host come before those of the second one.
+        let urls: Vec<_> = hosts
+            .iter()
+            .flat_map(|(_, url)| (0..6).map(move |page| format!("{url}{page}")))
+            .collect();
+        let mut arguments: Vec<_> = urls.iter().map(String::as_str).collect();
+        arguments.extend(["--per-host", "2", "--timeout", "1min"]);
+        arguments.extend(stream);
+        let program = Running::start(AGGREGATE, &arguments);
+        for _ in 0..3 {
+            for (gate, _) in &hosts {
+                gate.wait_until(|log| log.held.len() >= 2);
+            }
+            for (gate, _) in &hosts {
+                gate.release();
+            }
+        }
+        let said = program.finish();
+        assert_eq!(said.status, Some(0));
+        assert!(said.output.contains("2 of each host"));
+        assert!(said.output.contains("12 answered, 0 failed, 0 unfinished"));
+        for (gate, _) in &hosts {
+            let log = gate.log();
+            assert_eq!((log.arrived.len(), log.most_in_flight), (6, 2));
+        }
+    }
+}
+
+#[test]
+fn requests_start_at_the_rate() {
+    for stream in [&[][..], &["--stream"]] {
+        let (gate, url) = server_that_holds();
+        gate.open();
+        let urls: Vec<_> = (0..15).map(|page| format!("{url}{page}")).collect();
+        let mut arguments: Vec<_> = urls.iter().map(String::as_str).collect();
+        arguments.extend(["--rate", "50", "--timeout", "1min"]);
+        arguments.extend(stream);
+        let launch = Instant::now();
+        let output = aggregate(&arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("50 per second"));
+        let log = gate.log();
+        assert_eq!(log.arrived.len(), urls.len());
+        log.is_spaced(launch, Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn bad_arguments_are_refused_with_what_would_be_right() {
     refuses(
@@ -126,6 +186,10 @@ fn bad_arguments_are_refused_with_what_would_be_right() {
         &[
             (&["--concurrency", "0"], "at least 1"),
             (&["--concurrency", "many"], "invalid digit"),
+            (&["--per-host", "0"], "at least 1"),
+            (&["--rate", "0"], "at least 0.001"),
+            (&["--rate", "-1"], "at least 0.001"),
+            (&["--rate", "often"], "such as 20 or 0.5"),
             (&["--timeout", "3"], "for example 3sec"),
             (&["--source-timeout", "soon"], "expected number"),
             (&["example.com"], "https://example.com/page"),

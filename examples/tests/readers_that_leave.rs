@@ -7,11 +7,16 @@ use std::process::{Command, Stdio};
 
 #[test]
 fn programs_whose_reader_has_left_end_without_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.ndjson");
     for (program, arguments) in [
         (env!("CARGO_BIN_EXE_aggregate"), &[][..]),
+        (env!("CARGO_BIN_EXE_crawl"), &[]),
         (env!("CARGO_BIN_EXE_dead_links"), &[]),
+        (env!("CARGO_BIN_EXE_download"), &[file.to_str().unwrap()]),
         (env!("CARGO_BIN_EXE_health"), &["--timeout", "1s"]),
         (env!("CARGO_BIN_EXE_pages"), &["--timeout", "1s"]),
+        (env!("CARGO_BIN_EXE_pipeline"), &["--timeout", "1s"]),
         (env!("CARGO_BIN_EXE_quotes"), &[]),
         (env!("CARGO_BIN_EXE_shards"), &[]),
         (env!("CARGO_BIN_EXE_tail_latency"), &["--operations", "1"]),

@@ -3,6 +3,9 @@
 // No test file uses all of it.
 #![allow(dead_code)]
 
+pub(crate) mod gate;
+pub(crate) mod running;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};

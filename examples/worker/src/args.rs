@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use redis::Client;
 
-/// Take jobs from a Redis stream, work on them in batches, and acknowledge those that have a
-/// result.
+/// Take jobs from a Redis stream while there is room for them, work on them, and acknowledge those that
+/// have a result.
 ///
-/// An entry of the stream has the fields `job`, a number, and `backend`. A job without a result stays
-/// pending in the consumer group, and is delivered again, to this worker or to another one. On SIGTERM
-/// or Ctrl-C the worker acknowledges its finished jobs and ends.
+/// An entry of the stream has the fields `job`, a number, and `backend`, which is the kind of the job. A
+/// job without a result stays pending in the consumer group, and is delivered again, to this worker or to
+/// another one. On SIGTERM or Ctrl-C the worker takes no more jobs, finishes those in flight, and ends. At
+/// the second signal it drops them, and they are delivered again.
 ///
-/// Exits with 0 on a signal, or when it has drained the stream; with 1 when Redis fails; with 2 for
-/// bad arguments.
+/// Exits with 0 on a signal, or at the end of --until-empty; with 1 when Redis fails; with 2 for bad
+/// arguments.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Args {
@@ -34,24 +34,20 @@ pub(crate) struct Args {
     #[arg(long, default_value = "workers")]
     pub(crate) group: String,
 
-    /// Jobs to take at once, all backends together.
-    #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = at_least_one)]
-    pub(crate) take: usize,
-
-    /// Jobs in flight at the same time, of each backend.
-    #[arg(long, value_name = "NUMBER", default_value = "8", value_parser = at_least_one)]
+    /// Jobs in flight at the same time.
+    #[arg(long, value_name = "NUMBER", default_value = "24", value_parser = at_least_one)]
     pub(crate) concurrency: usize,
 
-    /// Time for the batch of each backend, such as `2s` or `500ms`.
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
-    pub(crate) batch_timeout: Duration,
+    /// Time for each job, counted from its own start, such as `2s` or `500ms`. A late job has failed.
+    #[arg(long, value_name = "TIME", default_value = "125ms", value_parser = humantime::parse_duration)]
+    job_timeout: Duration,
 
-    /// Time for each job, counted from its own start. A late job has failed. A quarter of
-    /// --batch-timeout by default, so that hanging jobs free their places early.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    job_timeout: Option<Duration>,
+    /// Another time for the jobs of one backend. May be given for several.
+    #[arg(long, value_name = "BACKEND=TIME", default_value = "archive=500ms", value_parser = of_backend)]
+    timeout_of: Vec<(String, Duration)>,
 
-    /// Time after which a delivered job without a result is delivered again.
+    /// Time after which a job without a result is delivered again, when its worker has failed in it, is
+    /// dead, or is frozen. A worker reports four times as often that it works on a job.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     pub(crate) min_idle: Duration,
 
@@ -60,28 +56,41 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", default_value = "5", value_parser = at_least_one)]
     pub(crate) deliveries: usize,
 
+    /// How long to go on trying while Redis is away.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) patience: Duration,
+
     /// End when no job is new or pending, instead of waiting for more.
     #[arg(long)]
-    pub(crate) drain: bool,
+    pub(crate) until_empty: bool,
+
+    /// Take and settle the jobs in batches, one for each backend. The backends share --concurrency. The
+    /// first signal drops the jobs in flight.
+    #[arg(long)]
+    pub(crate) batches: bool,
+
+    /// Jobs to take at once with --batches, all backends together.
+    #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = at_least_one)]
+    pub(crate) take: usize,
+
+    /// Time for each batch.
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub(crate) batch_timeout: Duration,
 }
 
 impl Args {
-    /// Parses the arguments. Ends the program if they are invalid.
-    pub(crate) fn get() -> Self {
-        let args = Self::parse();
-        if args.min_idle <= args.batch_timeout {
-            let message = "--min-idle must be longer than --batch-timeout, or jobs that are being \
-                           worked on are given to others too";
-            Self::command()
-                .error(ErrorKind::ValueValidation, message)
-                .exit();
-        }
-        args
+    /// Time for a job of this backend.
+    pub(crate) fn job_timeout(&self, backend: &str) -> Duration {
+        let own = self.timeout_of.iter().find(|(of, _)| of == backend);
+        own.map_or(self.job_timeout, |&(_, timeout)| timeout)
     }
+}
 
-    pub(crate) fn job_timeout(&self) -> Duration {
-        self.job_timeout.unwrap_or(self.batch_timeout / 4)
-    }
+fn of_backend(text: &str) -> Result<(String, Duration), String> {
+    let pair = text.split_once('=');
+    let (backend, time) = pair.ok_or("it looks like archive=500ms")?;
+    let time = humantime::parse_duration(time).map_err(|error| error.to_string())?;
+    Ok((backend.to_owned(), time))
 }
 
 fn client(url: &str) -> Result<Client, String> {

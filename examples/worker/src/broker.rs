@@ -1,42 +1,50 @@
-//! The stream and its consumer group. Redis stores to which worker each entry was delivered, and how
-//! often, until the entry is acknowledged. So nothing is lost when a worker dies.
+//! The stream and its consumer group. Redis stores to which worker each entry was delivered, how often,
+//! and when, until the entry is acknowledged. So nothing is lost when a worker dies.
 
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
 use redis::streams::{
     StreamAutoClaimOptions, StreamAutoClaimReply, StreamClaimOptions, StreamId,
     StreamPendingCountReply, StreamPendingReply, StreamReadOptions, StreamReadReply,
 };
-use redis::{AsyncCommands, AsyncConnectionConfig, RedisResult};
+use redis::{AsyncCommands, RedisResult};
+use tokio::time::sleep;
 
 use crate::args::Args;
+use crate::connection::Connection;
+use crate::held::Held;
 use crate::settlement::Settlement;
+use crate::signals::Signal;
 use crate::work::Entry;
 
-/// How long to wait for new entries before the next search for overdue ones.
+/// How long to wait for new entries, and the time between two searches for overdue ones.
 const BLOCK: Duration = Duration::from_millis(100);
 /// How long Redis may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// One consumer of the group.
 pub(crate) struct Broker {
-    redis: MultiplexedConnection,
+    /// Takes entries. Redis executes no later command of this connection while it waits for entries.
+    taking: Connection,
+    /// Settles and renews entries.
+    settling: Connection,
     stream: String,
     group: String,
     consumer: String,
     min_idle: Duration,
-    /// Where the search for overdue entries continues.
-    cursor: String,
+    /// The entries that were taken and not settled.
+    held: RefCell<Held>,
+    /// Where the search for overdue entries continues, and when.
+    cursor: RefCell<String>,
+    next_search: Cell<Instant>,
 }
 
 impl Broker {
-    pub(crate) async fn connect(args: &Args) -> RedisResult<Self> {
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(BLOCK + ANSWER));
-        let client = &args.redis;
-        let mut redis = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+    /// Fails at once if Redis is away. Later commands are repeated, until `cancelled` completes.
+    pub(crate) async fn connect(args: &Args, cancelled: &Signal) -> RedisResult<Self> {
+        let mut redis = args.redis.get_multiplexed_async_connection().await?;
         let created: RedisResult<()> = redis
             .xgroup_create_mkstream(&args.stream, &args.group, "0")
             .await;
@@ -44,20 +52,31 @@ impl Broker {
             Err(error) if error.code() != Some("BUSYGROUP") => return Err(error),
             _ => {}
         }
+        let connect =
+            |answer| Connection::new(&args.redis, answer, args.patience, cancelled.clone());
         Ok(Self {
-            redis,
+            taking: connect(BLOCK + ANSWER)?,
+            settling: connect(ANSWER)?,
             stream: args.stream.clone(),
             group: args.group.clone(),
             consumer: args.name.clone(),
             min_idle: args.min_idle,
-            cursor: "0-0".to_owned(),
+            held: RefCell::default(),
+            cursor: RefCell::new("0-0".to_owned()),
+            next_search: Cell::new(Instant::now()),
         })
     }
 
     /// Takes up to `most` entries: first overdue entries of any worker, then new ones. Waits a little if
     /// there are none.
-    pub(crate) async fn take(&mut self, most: usize) -> RedisResult<Vec<Entry>> {
-        let mut entries = self.claim(most).await?;
+    pub(crate) async fn take(&self, most: usize) -> RedisResult<Vec<Entry>> {
+        let mut entries = Vec::new();
+        if self.next_search.get() <= Instant::now() {
+            entries = self.claim(most).await?;
+            if entries.len() < most {
+                self.next_search.set(Instant::now() + BLOCK);
+            }
+        }
         if entries.len() < most {
             let wait = entries.is_empty();
             entries.extend(self.read(most - entries.len(), wait).await?);
@@ -65,22 +84,22 @@ impl Broker {
         Ok(entries)
     }
 
-    /// Overdue entries: delivered long ago and not acknowledged, by dead workers or by this one.
-    async fn claim(&mut self, most: usize) -> RedisResult<Vec<Entry>> {
+    /// Overdue entries: delivered long ago and neither acknowledged nor renewed since. Their worker is
+    /// dead or frozen, or has failed in them.
+    async fn claim(&self, most: usize) -> RedisResult<Vec<Entry>> {
         let options = StreamAutoClaimOptions::default().count(most);
-        let (min_idle, cursor) = (self.min_idle.as_millis() as usize, self.cursor.as_str());
-        let reply: StreamAutoClaimReply = self
-            .redis
-            .xautoclaim_options(
-                &self.stream,
-                &self.group,
-                &self.consumer,
-                min_idle,
-                cursor,
-                options,
-            )
-            .await?;
-        self.cursor = reply.next_stream_id;
+        let cursor = self.cursor.borrow().clone();
+        let mut command = redis::pipe();
+        command.xautoclaim_options(
+            &self.stream,
+            &self.group,
+            &self.consumer,
+            millis(self.min_idle),
+            cursor,
+            options,
+        );
+        let (reply,): (StreamAutoClaimReply,) = self.taking.run(&command).await?;
+        self.cursor.replace(reply.next_stream_id);
         for id in reply.deleted_ids {
             eprintln!("warning: {id} was deleted from the stream before it was acknowledged");
         }
@@ -89,91 +108,139 @@ impl Broker {
         }
 
         // The reply does not contain the delivery counts.
-        let mut asked = redis::pipe();
+        let mut counts = redis::pipe();
         for StreamId { id, .. } in &reply.claimed {
-            asked.xpending_count(&self.stream, &self.group, id, id, 1);
+            counts.xpending_count(&self.stream, &self.group, id, id, 1);
         }
-        let pending: Vec<StreamPendingCountReply> = asked.query_async(&mut self.redis).await?;
+        let pending: Vec<StreamPendingCountReply> = self.taking.run(&counts).await?;
         let claimed = reply.claimed.iter().zip(&pending);
         // An entry that is not pending any more was acknowledged by a slow worker.
         let entries = claimed.filter_map(|(entry, pending)| {
             let pending = pending.ids.first()?;
-            Some(Entry::new(entry, pending.times_delivered))
+            self.hold(entry, pending.times_delivered)
         });
         Ok(entries.collect())
     }
 
     /// New entries, never delivered to any worker.
-    async fn read(&mut self, most: usize, wait: bool) -> RedisResult<Vec<Entry>> {
+    async fn read(&self, most: usize, wait: bool) -> RedisResult<Vec<Entry>> {
         let mut options = StreamReadOptions::default()
             .group(&self.group, &self.consumer)
             .count(most);
         if wait {
-            options = options.block(BLOCK.as_millis() as usize);
+            options = options.block(millis(BLOCK));
         }
-        let reply: Option<StreamReadReply> = self
-            .redis
-            .xread_options(&[&self.stream], &[">"], &options)
-            .await?;
+        let mut command = redis::pipe();
+        command.xread_options(&[&self.stream], &[">"], &options);
+        let (reply,): (Option<StreamReadReply>,) = self.taking.run(&command).await?;
         let streams = reply.unwrap_or_default().keys;
         let entries = streams.iter().flat_map(|stream| &stream.ids);
-        Ok(entries.map(|entry| Entry::new(entry, 1)).collect())
+        Ok(entries.filter_map(|entry| self.hold(entry, 1)).collect())
     }
 
-    /// Acknowledges the settled entries and records their results in one transaction, so no entry is
-    /// acknowledged without a record. Entries that were not started get their old delivery count and
-    /// become overdue. All other entries stay pending and need no command.
-    pub(crate) async fn settle(
-        &mut self,
-        settlement: &Settlement,
-        taken: Instant,
-    ) -> RedisResult<()> {
+    /// Nothing if this worker works on the entry already.
+    fn hold(&self, entry: &StreamId, deliveries: usize) -> Option<Entry> {
+        let is_new = self.held.borrow_mut().add(&entry.id, Instant::now());
+        is_new.then(|| Entry::new(entry, deliveries))
+    }
+
+    /// Acknowledges the entries that are done or dead, and records them in the same transaction, so no
+    /// entry is acknowledged without a record. Entries that were not started get their old delivery count
+    /// and become overdue, so that any worker can take them. All other entries stay pending, need no
+    /// command, and become overdue in time.
+    ///
+    /// It may be repeated: the first record of a job stays, and an entry is acknowledged once.
+    pub(crate) async fn settle(&self, settlement: &Settlement) -> RedisResult<()> {
         let Settlement {
             done,
             dead,
             unstarted,
-            ..
+            failed,
+            unfinished,
         } = settlement;
-        if done.is_empty() && dead.is_empty() && unstarted.is_empty() {
-            return Ok(());
-        }
         let Self { stream, group, .. } = self;
         let mut transaction = redis::pipe();
         transaction.atomic();
         for entry in done {
             transaction
-                .hincr(format!("{stream}:done"), &entry.job, 1)
-                .hincr(format!("{stream}:by"), &self.consumer, 1)
-                .xack(&*stream, &*group, &[&entry.id]);
+                .hset_nx(format!("{stream}:done"), &entry.job, &self.consumer)
+                .xack(stream, group, &[&entry.id]);
         }
         for (entry, error) in dead {
-            let letter = [
-                ("id", &entry.id),
-                ("job", &entry.job),
-                ("backend", &entry.backend),
-                ("error", error),
-            ];
             transaction
-                .xadd(format!("{stream}:dead"), "*", &letter)
-                .xack(&*stream, &*group, &[&entry.id]);
+                .hset_nx(format!("{stream}:dead"), &entry.id, error)
+                .xack(stream, group, &[&entry.id]);
         }
-        // If this worker was slow, another worker may have taken an entry since. Such an entry has been
-        // idle for less time, so this command does not take it back.
-        let idle = taken.elapsed().as_millis() as usize;
         for entry in unstarted {
             let options = StreamClaimOptions::default()
-                .idle(self.min_idle.as_millis() as usize)
+                .idle(millis(self.min_idle))
                 .retry(entry.deliveries - 1)
                 .with_justid();
-            let (consumer, ids) = (&self.consumer, [&entry.id]);
-            transaction.xclaim_options(&*stream, &*group, consumer, idle, &ids, options);
+            // If another worker has taken the entry since, it has been idle for less time, so this
+            // command does not take it back.
+            let idle = self.held.borrow().idle_of(&entry.id, Instant::now());
+            let ids = [&entry.id];
+            transaction.xclaim_options(stream, group, &self.consumer, millis(idle), &ids, options);
         }
-        transaction.exec_async(&mut self.redis).await
+        if !transaction.is_empty() {
+            let () = self.settling.run(&transaction).await?;
+        }
+        let settled = done.iter().chain(dead.iter().map(|(entry, _)| entry));
+        let left = unstarted.iter().chain(failed).chain(unfinished);
+        for entry in settled.chain(left) {
+            self.held.borrow_mut().remove(&entry.id);
+        }
+        Ok(())
+    }
+
+    /// Keeps other workers from taking the entries that this worker holds, however long a job takes.
+    /// Never completes.
+    ///
+    /// If Redis is away, the next attempt follows. If the entries become overdue until then, other workers
+    /// take them, and some jobs are done more than once.
+    pub(crate) async fn renew(&self) -> Infallible {
+        loop {
+            sleep(self.min_idle / 4).await;
+            let idle = self.held.borrow().idle(Instant::now());
+            if idle.is_empty() {
+                continue;
+            }
+            let mut commands = redis::pipe();
+            for (id, idle) in &idle {
+                let options = StreamClaimOptions::default().with_justid();
+                // As in `settle`, this takes back no entry from another worker.
+                commands.xclaim_options(
+                    &self.stream,
+                    &self.group,
+                    &self.consumer,
+                    millis(*idle),
+                    &[id],
+                    options,
+                );
+            }
+            let renewed: Vec<String> =
+                match self.settling.run_once::<Vec<Vec<String>>>(&commands).await {
+                    Ok(renewed) => renewed.into_iter().flatten().collect(),
+                    // Redis may have renewed any of them.
+                    Err(_) => idle.into_iter().map(|(id, _)| id).collect(),
+                };
+            let now = Instant::now();
+            for id in renewed {
+                self.held.borrow_mut().renew(&id, now);
+            }
+        }
     }
 
     /// Whether no entry is pending for any worker.
-    pub(crate) async fn is_drained(&mut self) -> RedisResult<bool> {
-        let pending: StreamPendingReply = self.redis.xpending(&self.stream, &self.group).await?;
+    pub(crate) async fn is_empty(&self) -> RedisResult<bool> {
+        let mut command = redis::pipe();
+        command.xpending(&self.stream, &self.group);
+        let (pending,): (StreamPendingReply,) = self.settling.run(&command).await?;
         Ok(pending.count() == 0)
     }
+}
+
+/// Redis takes whole milliseconds.
+fn millis(time: Duration) -> usize {
+    usize::try_from(time.as_millis()).unwrap_or(usize::MAX)
 }

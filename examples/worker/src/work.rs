@@ -29,6 +29,16 @@ impl Entry {
             deliveries,
         }
     }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(job: u32, backend: &str, deliveries: usize) -> Self {
+        Self {
+            id: format!("{job}-0"),
+            job: job.to_string(),
+            backend: backend.to_owned(),
+            deliveries,
+        }
+    }
 }
 
 /// Does the job. Its only effect is a line on the standard output.
@@ -36,7 +46,7 @@ impl Entry {
 /// The line and the result come in one poll, so a worker that gets SIGTERM has both or none. A killed
 /// worker may have only the line; then the job runs once more.
 pub(crate) async fn work(entry: Entry, deliveries: usize) -> Result<(), String> {
-    // For example a job that crashes the worker, and the jobs taken together with it.
+    // For example a job that crashes the worker, and the jobs in flight together with it.
     if entry.deliveries > deliveries {
         return Err(format!("no outcome in {deliveries} deliveries"));
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use examples::{at_least_one, url};
+use examples::{Limits, at_least_one, url};
 use reqwest::Url;
 
 /// Fetch many URLs at once, under a deadline, and report the outcome of each.
@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Sources in flight at the same time.
     #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
     concurrency: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 
     /// Stop as soon as this many sources have succeeded.
     #[arg(long, value_name = "NUMBER", value_parser = at_least_one, conflicts_with = "stream")]

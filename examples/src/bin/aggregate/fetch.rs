@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
-use examples::Chain;
+use examples::{Chain, is_overload};
 use futures::future::{BoxFuture, FutureExt};
-use futures_aggregate::{HedgeBudget, hedge};
+use futures_aggregate::{AttemptBudget, hedge};
 use reqwest::{Client, StatusCode, Url};
+use url::Origin;
 
 /// The first attempt, and one more if it is slow.
 const ATTEMPTS: usize = 2;
@@ -18,6 +19,13 @@ pub(crate) struct Target {
     pub(crate) index: usize,
     pub(crate) name: String,
     pub(crate) url: Url,
+}
+
+impl Target {
+    /// The host that it is on.
+    pub(crate) fn host(&self) -> Origin {
+        self.url.origin()
+    }
 }
 
 /// A successful answer.
@@ -31,6 +39,12 @@ pub(crate) struct Page {
 pub(crate) struct Failure {
     error: reqwest::Error,
     pub(crate) elapsed: Duration,
+}
+
+impl Failure {
+    pub(crate) fn is_overload(&self) -> bool {
+        is_overload(&self.error)
+    }
 }
 
 impl fmt::Display for Failure {
@@ -53,7 +67,7 @@ pub(crate) struct Fetcher {
     pub(crate) retries: usize,
     pub(crate) hedge_after: Option<Duration>,
     /// Shared by all sources: limits the extra requests to a backend in trouble.
-    pub(crate) budget: HedgeBudget,
+    pub(crate) budget: AttemptBudget,
 }
 
 impl Fetcher {

@@ -14,10 +14,10 @@ use std::io;
 use std::process::ExitCode;
 
 use args::{Args, Settings};
-use examples::{Asked, exit_code};
+use examples::{Asked, Limits, exit_code};
 use fetch::{Failure, Fetcher, Page, Target};
 use futures_aggregate::{
-    HedgeBudget, Interrupted, Outcome, Reason, fetch_and_aggregate, stream_results,
+    AttemptBudget, Interrupted, Outcome, Reason, fetch_and_aggregate, stream_results,
 };
 use report::Report;
 use tokio::runtime::Runtime;
@@ -41,12 +41,12 @@ async fn run(args: Args, asked: Asked) -> io::Result<bool> {
         client: asked.client,
         retries: args.retries,
         hedge_after: args.hedge_after,
-        budget: HedgeBudget::new(100, 0.1),
+        budget: AttemptBudget::new(100, 0.1),
     };
     let settings = args.settings();
     let watch = Watch::new(&targets);
     let report = Report::new(&targets, &watch);
-    report.header(&settings, args.urls.is_empty())?;
+    report.header(&settings, &args.limits, args.urls.is_empty())?;
 
     let sources: Vec<_> = targets
         .into_iter()
@@ -56,7 +56,7 @@ async fn run(args: Args, asked: Asked) -> io::Result<bool> {
         })
         .collect();
     let (counts, reason) = if args.stream {
-        stream(sources, &settings, &watch, &report).await?
+        stream(sources, &args.limits, &settings, &watch, &report).await?
     } else {
         aggregate(sources, &args, &settings, &watch, &report).await?
     };
@@ -95,9 +95,14 @@ where
 {
     let mut run = fetch_and_aggregate(sources, settings.timeout)
         .source_timeout(settings.source_timeout)
-        .concurrency(settings.concurrency)
+        .concurrency(args.limits.concurrency(settings.concurrency))
+        .overload_if(|page| page.as_ref().is_err_and(Failure::is_overload))
+        .concurrency_per(Target::host, args.limits.per_host())
         .cancel_on(interrupted())
         .observe(watch.observer());
+    if let Some(rate) = args.limits.rate() {
+        run = run.rate(&rate);
+    }
     if args.fail_fast {
         run = run.fail_fast();
     }
@@ -128,6 +133,7 @@ where
 /// Shows each outcome as it arrives. The driver runs in another task.
 async fn stream<F>(
     sources: Vec<(Target, F)>,
+    limits: &Limits,
     settings: &Settings,
     watch: &Watch,
     report: &Report,
@@ -136,12 +142,17 @@ where
     F: Future<Output = Result<Page, Failure>> + Send + 'static,
 {
     let (sender, outcomes) = async_channel::bounded(8);
-    let driver = stream_results(sources, sender)
+    let mut driver = stream_results(sources, sender)
         .timeout(settings.timeout)
         .source_timeout(settings.source_timeout)
-        .concurrency(settings.concurrency)
+        .concurrency(limits.concurrency(settings.concurrency))
+        .overload_if(|page| page.as_ref().is_err_and(Failure::is_overload))
+        .concurrency_per(Target::host, limits.per_host())
         .cancel_on(interrupted())
         .observe(watch.observer());
+    if let Some(rate) = limits.rate() {
+        driver = driver.rate(&rate);
+    }
     let driver = tokio::spawn(driver);
 
     let (mut answered, mut failed) = (0, 0);

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use examples::Limits;
 use futures_aggregate::{Reason, SourceError};
 
 use crate::args::Settings;
@@ -29,13 +30,26 @@ impl Report {
     }
 
     /// Prints what the program fetches, and the limits.
-    pub(crate) fn header(&self, settings: &Settings, own_servers: bool) -> io::Result<()> {
+    pub(crate) fn header(
+        &self,
+        settings: &Settings,
+        more: &Limits,
+        own_servers: bool,
+    ) -> io::Result<()> {
         let mut limits = vec![format!("{} in all", time(settings.timeout))];
         if settings.source_timeout < Duration::MAX {
             limits.push(format!("{} each", time(settings.source_timeout)));
         }
-        if settings.concurrency < usize::MAX {
+        if more.adaptive {
+            limits.push("as many at a time as the servers can bear".to_owned());
+        } else if settings.concurrency < usize::MAX {
             limits.push(format!("{} at a time", settings.concurrency));
+        }
+        if let Some(number) = more.per_host {
+            limits.push(format!("{number} of each host"));
+        }
+        if let Some(rate) = more.rate {
+            limits.push(format!("{rate} per second"));
         }
         let what = if own_servers {
             "No URLs given: fetching from servers started on this machine"

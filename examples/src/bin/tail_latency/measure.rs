@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt};
-use futures_aggregate::{HedgeBudget, fetch_and_aggregate, hedge};
+use futures_aggregate::{AttemptBudget, fetch_and_aggregate, hedge};
 
 use crate::milliseconds;
 use crate::servers::Servers;
@@ -88,7 +88,7 @@ pub(crate) async fn measure(
     patience: Patience,
 ) -> io::Result<Measurement> {
     let before = servers.requests();
-    let budget = HedgeBudget::new(100, 0.1);
+    let budget = AttemptBudget::new(100, 0.1);
     let operations = (0..workload.operations).map(|operation| {
         let operation = operation as usize;
         let run = time_one(servers, operation, workload.fan_out, patience, &budget);
@@ -125,7 +125,7 @@ async fn time_one(
     operation: usize,
     fan_out: usize,
     patience: Patience,
-    budget: &HedgeBudget,
+    budget: &AttemptBudget,
 ) -> io::Result<Duration> {
     let started = Instant::now();
     // Every operation starts with another server.
@@ -146,7 +146,7 @@ fn request<'a>(
     servers: &'a Servers,
     server: usize,
     patience: Patience,
-    budget: &HedgeBudget,
+    budget: &AttemptBudget,
 ) -> BoxFuture<'a, reqwest::Result<()>> {
     match patience {
         Patience::Hedged(delay) => hedge(delay, 2, move |attempt| servers.ask(server + attempt))
