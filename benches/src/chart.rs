@@ -9,7 +9,9 @@ use svg::node::element::{Circle, Line, Rectangle, Text};
 use crate::harness::Row;
 use crate::report::PEERS;
 
-const COLOURS: [&str; 5] = ["#1f77b4", "#ff7f0e", "#2ca02c", "#7f7f7f", "#9467bd"];
+const COLOURS: [&str; 7] = [
+    "#8c564b", "#d62728", "#1f77b4", "#ff7f0e", "#2ca02c", "#7f7f7f", "#9467bd",
+];
 
 const LEFT: f64 = 300.0;
 const RIGHT: f64 = 900.0;

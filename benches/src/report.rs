@@ -5,7 +5,9 @@ use std::fmt::Write;
 use crate::harness::Row;
 
 /// The columns of the table.
-pub(crate) const PEERS: [&str; 5] = [
+pub(crate) const PEERS: [&str; 7] = [
+    "async-lock",
+    "future-queue",
     "FuturesUnordered",
     "futures-buffered",
     "futures-concurrency",

@@ -1,5 +1,5 @@
 //! The sources: futures that are ready, that wake themselves before they answer, or that wait for a wake
-//! from outside.
+//! from outside. A stream that pauses between its items.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+
+use futures::Stream;
 
 /// The output of a source. One of eight sources fails.
 pub(crate) type Answer = Result<u64, u32>;
@@ -116,5 +118,38 @@ impl Future for Sleeps {
             *kept = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+}
+
+/// A source that answers after 1 to 8 wakes. The sources of a set answer in an order that looks random.
+pub(crate) fn shuffled(id: usize) -> Yields {
+    Yields::new(id, 1 + (id * 5 % 8) as u32)
+}
+
+/// A stream that wakes itself and is pending before each item.
+pub(crate) struct Pauses<I> {
+    items: I,
+    is_paused: bool,
+}
+
+impl<I: Iterator + Unpin> Pauses<I> {
+    pub(crate) fn new(items: I) -> Self {
+        Self {
+            items,
+            is_paused: false,
+        }
+    }
+}
+
+impl<I: Iterator + Unpin> Stream for Pauses<I> {
+    type Item = I::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        self.is_paused = !self.is_paused;
+        if self.is_paused {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.items.next())
     }
 }

@@ -3,14 +3,20 @@
 
 mod bounded;
 mod cancelled;
+mod handled;
 mod joined;
+mod limited;
 mod nested;
+mod ordered;
+mod streamed;
 mod timed;
 mod woken;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::hint::black_box;
 
+use async_channel::{Receiver, Sender};
 use futures::executor::block_on;
 use futures::{Stream, StreamExt};
 use futures_aggregate::Aggregate;
@@ -53,6 +59,26 @@ pub(crate) fn all() -> Vec<Workload> {
             bounded::pending_once,
         ),
         workload(
+            "64 at a time, 4 of each of 32 keys",
+            &[1000, 100_000],
+            limited::even_keys,
+        ),
+        workload(
+            "64 at a time, 4 of each key, one is frequent",
+            &[1000, 100_000],
+            limited::skewed_keys,
+        ),
+        workload(
+            "weights from 1 to 8, 64 in all",
+            &[1000, 100_000],
+            limited::weights,
+        ),
+        workload(
+            "8 runs share a limit of 64",
+            &[1000, 100_000],
+            limited::shared,
+        ),
+        workload(
             "woken by two threads",
             &[1000, 100_000],
             woken::from_two_threads,
@@ -85,6 +111,36 @@ pub(crate) fn all() -> Vec<Workload> {
             &[1_000_000],
             bounded::through_a_channel,
         ),
+        workload("from a stream", &[1000, 100_000], streamed::always_ready),
+        workload("from a stream that pauses", &[100_000], streamed::pausing),
+        workload(
+            "from a stream, through a channel",
+            &[100_000],
+            streamed::through_a_channel,
+        ),
+        workload("in order", &[1000, 100_000], ordered::collected),
+        workload(
+            "in order, shuffled",
+            &[1000, 100_000],
+            ordered::collected_shuffled,
+        ),
+        workload(
+            "in order, one by one",
+            &[1000, 100_000],
+            ordered::one_by_one,
+        ),
+        workload(
+            "in order, one by one, shuffled",
+            &[1000, 100_000],
+            ordered::one_by_one_shuffled,
+        ),
+        workload(
+            "in order, through a channel",
+            &[100_000],
+            ordered::through_a_channel,
+        ),
+        workload("8 bodies, ready at once", &[100_000], handled::ready),
+        workload("8 bodies, pending once", &[100_000], handled::pending_once),
         workload("batches of 100", &[100_000], nested::batches),
         workload("dropped while pending", &[100_000], cancelled::dropped),
     ]
@@ -128,6 +184,53 @@ async fn all_joined(mut set: JoinSet<(usize, Answer)>) -> Answers {
         record(&mut all, answer.unwrap());
     }
     all
+}
+
+/// What a consumer has seen of the answers.
+#[derive(Default)]
+struct Tally {
+    answers: Cell<usize>,
+    sum: Cell<usize>,
+}
+
+impl Tally {
+    fn add<T, E>(&self, id: usize, answer: &Result<T, E>) {
+        self.answers.set(self.answers.get() + 1);
+        let failed = usize::from(answer.is_err());
+        self.sum.set(self.sum.get() + id + failed);
+    }
+
+    /// The same for answers in the order of their sources.
+    fn add_next<T, E>(&self, id: usize, answer: &Result<T, E>) {
+        assert_eq!(self.answers.get(), id);
+        self.add(id, answer);
+    }
+
+    /// Checks that there was each answer once.
+    fn check(&self, size: usize) {
+        let failed = size / 8;
+        assert_eq!(self.answers.get(), size);
+        assert_eq!(self.sum.get(), (0..size).sum::<usize>() + failed);
+    }
+}
+
+/// Sends the answers of a stream into a channel.
+async fn send_all<O>(mut answers: impl Stream<Item = O> + Unpin, sender: Sender<O>) {
+    while let Some(answer) = answers.next().await {
+        assert!(sender.send(answer).await.is_ok());
+    }
+}
+
+/// Receives the answers from a channel, and adds them to a tally by `add`.
+async fn receive<T, E>(
+    receiver: Receiver<(usize, Result<T, E>)>,
+    add: fn(&Tally, usize, &Result<T, E>),
+) -> Tally {
+    let tally = Tally::default();
+    while let Ok((id, answer)) = receiver.recv().await {
+        add(&tally, id, &answer);
+    }
+    tally
 }
 
 /// Runs the work to its end, and checks its result.

@@ -13,7 +13,7 @@ use super::{Answers, NEVER, check, collect, complete, current_thread, record, so
 use crate::harness::Contender;
 use crate::sources::Yields;
 
-const LIMIT: usize = 64;
+pub(super) const LIMIT: usize = 64;
 
 pub(super) fn pending_once(size: usize) -> Vec<Contender> {
     let futures = move || (0..size).map(|id| with_id(id, Yields::new(id, 1)));
