@@ -181,8 +181,12 @@ where
         let mut panics = Panics::default();
         ready!(self.poll_park(cx, look_ahead, weigh, &mut panics));
         panics.resume();
-        let first = self.groups.first();
-        Poll::Ready(Some(first.map_or(0, |first| first.seed.place.weight)))
+        Poll::Ready(match self.groups.first() {
+            Some(first) => Some(first.seed.place.weight),
+            // A run looks once for the end of its list before it times out.
+            None if self.has_ended && self.groups.waiting() == 0 => None,
+            None => Some(0),
+        })
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(K, Placed<D>)>> {

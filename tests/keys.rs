@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{Answer, Handle, NEVER, Source, Task, alive, ids, panic_of, sources};
+use common::{Answer, Handle, NEVER, Source, Task, alive, ids, panic_of, source, sources};
 use futures::StreamExt;
 use futures::channel::oneshot;
+use futures::executor::block_on;
 use futures_aggregate::{
     Event, Interrupted, Limit, Reason, SourceError, TestTimer, each, fetch_and_aggregate,
     for_each_result, from_stream, stream_results,
@@ -251,6 +252,27 @@ fn run_that_drains_starts_no_parked_source() {
     assert_eq!(reason, Reason::Drained);
     assert_eq!(ids(&partial.results), [0, 3, 5]);
     assert_eq!(partial.unfinished, [1, 2, 4]);
+}
+
+#[test]
+fn run_that_drains_does_not_wait_for_outcomes_behind_a_parked_source() {
+    let (handles, sources) = sources(3);
+    let (drain, drained) = source();
+    let body = |_| std::future::ready(Ok::<_, ()>(()));
+    let run = for_each_result(sources, body).in_order();
+    let run = run.concurrency_per(|id| *id / 2, 1).drain_on(drained);
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    assert_eq!(running(&handles), [0, 2]);
+    drain.answer(Ok(0));
+    handles[0].answer(Ok(1));
+    assert!(task.settle().is_pending());
+    handles[2].answer(Ok(1));
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::Drained);
+    assert_eq!(interrupted.partial.handled, 1);
+    assert_eq!(interrupted.partial.undelivered, [(2, Ok(1))]);
+    assert_eq!(interrupted.partial.unfinished, [1]);
 }
 
 #[test]
@@ -688,6 +710,16 @@ fn run_keeps_no_place_for_a_source_that_has_no_room_in_its_own_limit() {
         assert_eq!(after(0, &handles, &mut task), [2]);
         assert_eq!(limit.in_use(), 2);
     });
+}
+
+#[test]
+fn run_without_time_sees_the_end_of_its_list() {
+    // While the outcome of the source waits for a body, there is no room for another source.
+    let sources = [(0, std::future::ready(Ok::<_, ()>(0)))];
+    let run = for_each_result(sources, |_| std::future::ready(Ok::<_, ()>(())));
+    let run = run.weight(|_| 1).concurrency(1).timeout(Duration::ZERO);
+    let handled = block_on(run.timer(TestTimer::new()));
+    assert_eq!(handled.unwrap().handled, 1);
 }
 
 #[test]
