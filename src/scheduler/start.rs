@@ -419,8 +419,12 @@ where
         }
     }
 
-    /// The number of sources in flight, including outcomes that wait to be passed on.
+    /// The number of sources in flight, including outcomes that wait to be passed on. Those that wait for a
+    /// source that will not start any more do not count.
     pub(super) fn occupied(&self, driver: &impl Driver<K, G>) -> usize {
-        self.in_flight.slots.len() + driver.waiting()
+        let in_flight = self.in_flight.slots.len();
+        let waits_in_vain = L::PARKS && in_flight == 0 && self.admission.is_draining();
+        let held_back = if waits_in_vain { driver.held_back() } else { 0 };
+        in_flight + driver.waiting() - held_back
     }
 }
