@@ -207,7 +207,8 @@ impl Positions {
         }
     }
 
-    /// Sorts the outcomes of an aggregate. Its unfinished sources are in order anyway.
+    /// Sorts the outcomes of an aggregate. Its unfinished sources are in the order in which they were started
+    /// and named.
     pub(crate) fn sort<K, T, E>(self, aggregate: &mut Aggregate<K, T, E>) {
         sort(&mut aggregate.results, self.results);
         sort(&mut aggregate.errors, self.errors);

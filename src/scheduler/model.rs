@@ -2,6 +2,7 @@
 //! with it; where the two differ, one of them is wrong.
 
 mod compare;
+mod limits;
 mod operations;
 mod schedule;
 #[path = "../../tests/common/source.rs"]
@@ -13,6 +14,7 @@ mod schedule;
 mod source;
 
 use crate::Reason;
+use limits::InUse;
 use schedule::{Kind, Operation, Setup, Ticks};
 
 /// How a run ends.
@@ -24,6 +26,8 @@ struct Model {
     setup: Setup,
     /// All sources; their indices are their ids.
     sources: Vec<Source>,
+    /// What is in use of its limits.
+    in_use: InUse,
     /// The number of items of the stream that have arrived. Its end counts as one.
     arrived: usize,
     /// Whether the run has seen the end of the stream.
@@ -120,6 +124,7 @@ impl Model {
         });
         Self {
             sources: sources.collect(),
+            in_use: InUse::new(&setup),
             arrived: 0,
             has_seen_end: false,
             setup,
@@ -212,7 +217,7 @@ impl Model {
 
     /// How the run ends if it is complete, or if it drains and every source that has started is over.
     fn completion(&mut self) -> Option<End> {
-        if self.in_flight() + self.waiting() > 0 {
+        if self.occupied() > 0 {
             return None;
         }
         if !self.has_seen_drain {
@@ -289,7 +294,7 @@ impl Model {
     /// Puts an outcome into the channel, or queues it.
     fn deliver_now(&mut self) {
         let is_direct = self.setup.operation != Operation::ForEach;
-        if is_direct && self.queued == 0 && self.has_room() {
+        if is_direct && self.queued == 0 && self.channel_has_room() {
             self.in_channel += 1;
         } else {
             self.queued += 1;
@@ -298,7 +303,8 @@ impl Model {
 
     fn start_new(&mut self) {
         self.has_started |= !self.has_seen_drain;
-        while let Some(id) = self.next_source() {
+        while let Some(id) = self.take_next() {
+            self.count_start();
             let timeout = self.setup.timeout_of(id);
             let deadline = timeout.map(|timeout| self.now + timeout);
             self.sources[id].state = State::InFlight { deadline };
@@ -307,19 +313,18 @@ impl Model {
         self.has_seen_end |= self.can_see_end();
     }
 
-    /// The next source to start, if it has arrived and the concurrency limit admits it.
-    fn next_source(&self) -> Option<usize> {
-        let next = self.next_not_started();
-        next.filter(|&id| self.has_room_for_source() && self.has_arrived(id))
-    }
-
     fn next_not_started(&self) -> Option<usize> {
         let is_next = |source: &Source| source.state == State::NotStarted;
         self.sources.iter().position(is_next)
     }
 
-    fn has_room_for_source(&self) -> bool {
-        !self.has_seen_drain && self.in_flight() + self.waiting() < self.setup.limit
+    /// The number of sources in flight and of outcomes that wait to be passed on, unless they wait for a
+    /// source that will not start.
+    fn occupied(&self) -> usize {
+        match (self.has_seen_drain, self.in_flight()) {
+            (true, 0) => self.queued,
+            (_, in_flight) => in_flight + self.waiting(),
+        }
     }
 
     /// The number of outcomes that wait to be passed on.
@@ -335,12 +340,6 @@ impl Model {
     /// Whether an item has arrived. That of a list always has.
     fn has_arrived(&self, id: usize) -> bool {
         self.setup.kind != Kind::Stream || id < self.arrived
-    }
-
-    /// Whether the run can see the end of the stream. It has to have room for another source.
-    fn can_see_end(&self) -> bool {
-        let are_started = self.next_not_started().is_none();
-        self.has_room_for_source() && are_started && self.has_arrived(self.sources.len())
     }
 
     /// Whether the run may have ended before it saw all sources.
@@ -365,7 +364,7 @@ impl Model {
         }
     }
 
-    fn has_room(&self) -> bool {
+    fn channel_has_room(&self) -> bool {
         self.in_channel < self.setup.capacity
     }
 
@@ -417,14 +416,16 @@ impl Model {
             Some(format!("source {id} is late"))
         } else if self.is_cancelled || self.is_expired || self.is_drained != self.has_seen_drain {
             Some("a signal has completed".to_owned())
-        } else if self.has_seen_drain && self.in_flight() + self.waiting() == 0 {
+        } else if self.has_seen_drain && self.occupied() == 0 {
             Some("the drain is over".to_owned())
         } else if self.is_past_deadline() {
             Some("the deadline has passed".to_owned())
-        } else if self.queued > 0 && self.has_room() {
+        } else if self.queued > 0 && self.channel_has_room() {
             Some("there is room in the channel".to_owned())
         } else if self.next_source().is_some() {
             Some("another source can start".to_owned())
+        } else if self.can_park() {
+            Some("there may be a source whose key has room".to_owned())
         } else if self.has_unseen() && self.can_see_end() {
             Some("the stream has ended".to_owned())
         } else {

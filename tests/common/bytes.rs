@@ -77,7 +77,9 @@ fn script(byte: u8) -> Script {
 
 fn policy(byte: u8, operation: u8) -> Policy {
     let number = 1 + usize::from(number(byte));
+    let has_keys = operation != PROCESS && operation != FOR_EACH;
     match byte & 7 {
+        0 if operation == PROCESS && number > 8 => Policy::Shared,
         0 => Policy::AtATime(number),
         1 => Policy::CatchPanics,
         2 if operation < STREAM => Policy::FailFast,
@@ -86,6 +88,9 @@ fn policy(byte: u8, operation: u8) -> Policy {
         5 if operation == PROCESS => Policy::BatchFails,
         6 if operation == PROCESS => Policy::BatchSucceeds,
         5 if operation == FOR_EACH => Policy::BodyFails,
+        5 if has_keys => Policy::PerKey,
+        6 if has_keys && number > 8 => Policy::Shared,
+        6 if has_keys => Policy::Weighs,
         7 => Policy::InOrder,
         _ => Policy::All,
     }

@@ -10,20 +10,26 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::operations::{
-    Arrivals, Incoming, Outcomes, Outside, Report, Run, Start, TICK, fetch, hand_over, process,
-    stream,
+    Arrivals, Incoming, Outcomes, Outside, Report, Run, Shared, Start, TICK, fetch, hand_over,
+    process, stream,
 };
 use super::schedule::{Case, Kind, Operation, Setup, Step, Thread, case, own_timeout};
 use super::source::{self, Answer, Handle};
 use super::{End, Model, State};
 use crate::timer::Wakes;
-use crate::{Reason, SourceError, TestTimer};
+use crate::{Reason, SourceError, TestTimer, Timer};
 
 /// More polls than the grace of a run on time takes.
 const MAX_GRACE_POLLS: usize = 5000;
 
 /// A batch can start this many sources in one poll, and a run as many bodies.
 const MAX_BATCH_SOURCES: usize = 60;
+
+/// A run can take this many sources from its list, and start them, in one poll.
+const MAX_LIMITED_SOURCES: usize = 40;
+
+/// The longest time between two starts.
+const MAX_INTERVAL: usize = 4;
 
 /// The real run and the model.
 struct Comparison {
@@ -49,6 +55,8 @@ struct Comparison {
     drain: Handle,
     /// The timer of the run.
     timer: TestTimer,
+    /// The limit and the rate that it shares.
+    shared: Shared,
     /// Whether the run has resolved.
     is_over: bool,
 }
@@ -74,11 +82,13 @@ impl Comparison {
             arrivals: arrivals.clone(),
         };
         let timer = TestTimer::new();
+        let shared = Shared::new(setup);
         let outside = Outside {
             cancel: cancelled,
             expire: expired,
             drain: drained,
             timer: timer.clone(),
+            shared: shared.clone(),
         };
         let (run, outcomes) = start(setup, incoming, outside);
         Self {
@@ -93,6 +103,7 @@ impl Comparison {
             expire,
             drain,
             timer,
+            shared,
             is_over: false,
         }
     }
@@ -139,13 +150,94 @@ impl Comparison {
             }
             Step::Settle => self.settle(),
             Step::Receive => self.receive(),
+            Step::Take => self.take(),
+            Step::GiveBack if self.model.in_use.others > 0 => {
+                self.model.in_use.others -= 1;
+                self.shared.limit.give_back(1);
+            }
+            Step::GiveBack => {}
+            Step::SetPlaces(places) => {
+                self.shared.limit.set(places);
+                let in_use = &mut self.model.in_use;
+                in_use.places = in_use.places.map(|_| places);
+            }
+            Step::Start => self.start_other(),
         }
+        self.check_limit();
+    }
+
+    /// Another run takes a place.
+    fn take(&mut self) {
+        if self.model.in_use.places.is_none() {
+            return;
+        }
+        let is_taken = self.shared.limit.try_take(1);
+        if let Some(expected) = self.model.others_may_take() {
+            assert_eq!(is_taken, expected, "another run takes a place");
+        }
+        self.model.in_use.others += usize::from(is_taken);
+    }
+
+    /// Another run starts a source.
+    fn start_other(&mut self) {
+        if self.model.setup.limits.rate.is_none() {
+            return;
+        }
+        let is_started = self.shared.rate.start(None, self.timer.now()).is_ok();
+        if let Some(expected) = self.model.others_may_start() {
+            assert_eq!(is_started, expected, "another run starts a source");
+        }
+        if is_started {
+            self.model.count_start();
+        }
+    }
+
+    /// Checks that every place is in use, or kept for the run while it is about to be polled.
+    fn check_limit(&self) {
+        if self.model.in_use.places.is_none() {
+            return;
+        }
+        let expected = self.model.in_use.others + self.model.weight_in_flight();
+        let real = self.shared.limit.in_use();
+        let may_be_kept = !self.is_over && self.is_woken();
+        assert!(
+            real == expected || real > expected && may_be_kept,
+            "{real} places are in use instead of {expected}"
+        );
     }
 
     fn poll(&mut self) {
         if self.is_over {
             return;
         }
+        let poll = match self.model.setup.limits.are_set() {
+            true => self.poll_to_rest(),
+            false => self.poll_once(),
+        };
+        match poll {
+            Poll::Ready(outcome) => self.check_outcome(outcome),
+            Poll::Pending => assert_eq!(self.model.end, None, "the real run is pending"),
+        }
+        self.check_polls();
+    }
+
+    /// Polls both as long as there is something to do. A place that a source gives back may come to the next
+    /// one through the queue of the limit, which takes the real run one more poll.
+    fn poll_to_rest(&mut self) -> Poll<(End, Report)> {
+        self.model.poll();
+        while self.model.end.is_none() && self.model.pending_work().is_some() {
+            self.model.poll();
+        }
+        let mut poll = self.poll_run();
+        for _ in 0..MAX_GRACE_POLLS {
+            if poll.is_pending() && self.is_woken() {
+                poll = self.poll_run();
+            }
+        }
+        poll
+    }
+
+    fn poll_once(&mut self) -> Poll<(End, Report)> {
         self.model.poll();
         let mut poll = self.poll_run();
         if self.model.may_look_for_end() && self.model.end.is_some() && poll.is_pending() {
@@ -162,11 +254,7 @@ impl Comparison {
                 self.model.poll();
             }
         }
-        match poll {
-            Poll::Ready(outcome) => self.check_outcome(outcome),
-            Poll::Pending => assert_eq!(self.model.end, None, "the real run is pending"),
-        }
-        self.check_polls();
+        poll
     }
 
     fn poll_run(&mut self) -> Poll<(End, Report)> {
@@ -238,7 +326,9 @@ impl Comparison {
         if self.model.setup.in_order {
             assert!(report.results.is_sorted_by_key(|(id, _)| *id), "{report:?}");
             assert!(report.errors.is_sorted_by_key(|(id, _)| *id), "{report:?}");
-            assert!(report.unfinished.is_sorted(), "{report:?}");
+            // With keys, those in flight come first.
+            let is_parking = self.model.setup.limits.parks();
+            assert!(is_parking || report.unfinished.is_sorted(), "{report:?}");
         }
         report.results.sort_unstable();
         report.errors.sort_unstable_by_key(|&(id, _)| id);
@@ -258,8 +348,9 @@ impl Comparison {
                 State::Failed => expected.errors.push((id, SourceError::Failed("failed"))),
                 State::TimedOut => expected.errors.push((id, SourceError::TimedOut)),
                 State::NotStarted
-                    if self.model.setup.kind == Kind::Stream && self.model.left_out != Some(id) => {
-                }
+                    if self.model.setup.kind == Kind::Stream
+                        && self.model.left_out != Some(id)
+                        && !self.model.is_parked(id) => {}
                 State::InFlight { .. } | State::NotStarted => expected.unfinished.push(id),
             }
         }
@@ -289,10 +380,24 @@ impl Comparison {
             self.step(Step::Answer(id, id % 2 == 0, Thread::This));
             self.settle();
         }
-        while !self.is_over && self.model.in_channel > 0 {
-            self.step(Step::Receive);
+        let operation = self.model.setup.operation;
+        let has_receiver = matches!(operation, Operation::Stream | Operation::ForEach);
+        while self.model.in_use.others > 0 {
+            self.step(Step::GiveBack);
             self.settle();
         }
+        for _ in 0..(self.handles.len() + 2) * MAX_INTERVAL {
+            while has_receiver && !self.is_over && self.model.in_channel > 0 {
+                self.step(Step::Receive);
+                self.settle();
+            }
+            if self.is_over {
+                break;
+            }
+            self.step(Step::Wait(1));
+            self.settle();
+        }
+        self.check_limit();
         assert!(self.is_over, "the run never ends");
         drop(self.run);
         for handle in &self.handles {
@@ -340,6 +445,14 @@ fn without_receiver(operation: Operation, case: Case) -> Case {
     }
 }
 
+/// Polls the run after each step, so that there is one order in which its sources can start.
+fn settled(steps: &[Step]) -> Vec<Step> {
+    steps
+        .iter()
+        .flat_map(|&step| [step, Step::Settle])
+        .collect()
+}
+
 /// Adds a poll after each tick. If the deadlines of a batch and of its sources pass between two polls,
 /// the batch does not know which was first.
 fn polled_at_each_tick(steps: &[Step]) -> Vec<Step> {
@@ -351,8 +464,16 @@ fn polled_at_each_tick(steps: &[Step]) -> Vec<Step> {
 }
 
 fn compare(case: &Case, start: Start) {
-    let mut comparison = Comparison::new(&case.setup, start);
-    for &step in &case.steps {
+    let mut setup = case.setup.clone();
+    let steps = match setup.limits.are_set() {
+        true => {
+            setup.sources.truncate(MAX_LIMITED_SOURCES);
+            settled(&case.steps)
+        }
+        false => case.steps.clone(),
+    };
+    let mut comparison = Comparison::new(&setup, start);
+    for step in steps {
         comparison.step(step);
     }
     comparison.finish();
@@ -383,6 +504,9 @@ proptest! {
         setup.sources.truncate(MAX_BATCH_SOURCES);
         // It would be that of the run of all batches.
         setup.deadline = None;
+        // Its sources have no keys and no weights.
+        setup.limits.per_key = None;
+        setup.limits.has_weights = false;
         let case = Case { setup, steps };
         compare(&without_receiver(Operation::Process, case), process);
     }

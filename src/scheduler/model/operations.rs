@@ -9,13 +9,14 @@ use async_channel::Receiver;
 use futures::Stream;
 
 use super::End;
+use super::limits::key;
 use super::schedule::{Kind, Setup, Ticks, own_timeout};
 use super::source::Source;
-use crate::consumer::{Consumer, OutcomeTypes};
+use crate::consumer::{Consumer, OutcomeTypes, Single};
 use crate::sources::{IntoSources, Sources};
 use crate::{
-    Aggregate, Interrupted, Operation, Outcome, TestTimer, Timer, each, fetch_and_aggregate,
-    for_each_result, from_stream, process_batch, stream_results,
+    Aggregate, Interrupted, Limit, Operation, Outcome, Rate, TestTimer, Timer, each,
+    fetch_and_aggregate, for_each_result, from_stream, process_batch, stream_results,
 };
 
 /// The length of a tick on the clock of the run.
@@ -42,6 +43,25 @@ pub(super) struct Outside {
     pub(super) expire: Source,
     pub(super) drain: Source,
     pub(super) timer: TestTimer,
+    pub(super) shared: Shared,
+}
+
+/// A limit and a rate that the run shares with others.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) limit: Limit,
+    pub(super) rate: Rate,
+}
+
+impl Shared {
+    /// Those of the setup. They are not used if it has none.
+    pub(super) fn new(setup: &Setup) -> Self {
+        let (interval, burst) = setup.limits.rate.unwrap_or((1, 1));
+        Self {
+            limit: Limit::new(setup.limits.places.unwrap_or(usize::MAX)),
+            rate: Rate::per_second(1.0 / (TICK * interval).as_secs_f64()).burst(burst),
+        }
+    }
 }
 
 /// Makes an operation on sources.
@@ -102,7 +122,8 @@ impl Drop for Arriving {
 impl Incoming {
     fn stream(
         self,
-    ) -> impl IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send {
+    ) -> impl IntoSources<Id = usize, Future = Source, Sources: Sources<Seed: Send> + Send + 'static>
+    + Send {
         from_stream(Arriving {
             items: self.sources.into_iter(),
             yielded: 0,
@@ -110,7 +131,10 @@ impl Incoming {
         })
     }
 
-    fn each(self) -> impl IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send {
+    fn each(
+        self,
+    ) -> impl IntoSources<Id = usize, Future = Source, Sources: Sources<Seed: Send> + Send + 'static>
+    + Send {
         let mut sources: Vec<_> = self.sources.into_iter().map(|(_, it)| Some(it)).collect();
         each(0..sources.len(), move |&id| {
             sources[id].take().expect("each source is made once")
@@ -150,10 +174,43 @@ where
         None => run,
     };
     let run = run.timer(outside.timer);
+    let run = match setup.limits.rate {
+        Some(_) => run.rate(&outside.shared.rate),
+        None => run,
+    };
     match setup.in_order {
         true => run.in_order(),
         false => run,
     }
+}
+
+/// Adds the limits that batches do not have, and what all operations have in common.
+fn set_up_with_limits<L, C>(
+    run: Operation<L, Source, C>,
+    setup: &Setup,
+    outside: Outside,
+) -> Pin<Box<dyn Future<Output = C::Output> + Send>>
+where
+    L: Sources<Id = usize, Future = Source, Seed: Send> + Send + 'static,
+    C: Consumer<Source>
+        + OutcomeTypes<Id = usize, Key = usize, Slot<Source> = Source>
+        + Single
+        + Send
+        + 'static,
+{
+    let limits = setup.limits.clone();
+    let run = match limits.places {
+        Some(_) => run.concurrency(&outside.shared.limit),
+        None => run,
+    };
+    if !limits.parks() {
+        return Box::pin(set_up(run, setup, outside));
+    }
+    let run = run
+        .concurrency_per(key, limits.per_key.unwrap_or(usize::MAX))
+        .look_ahead(limits.look_ahead)
+        .weight(move |&id| limits.weight_of(id));
+    Box::pin(set_up(run, setup, outside))
 }
 
 /// What a run did not pass on.
@@ -190,10 +247,12 @@ pub(super) fn fetch(setup: &Setup, incoming: Incoming, outside: Outside) -> (Run
 
 fn fetch_from<L>(setup: &Setup, sources: L, outside: Outside) -> (Run, Outcomes)
 where
-    L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
+    L: IntoSources<Id = usize, Future = Source, Sources: Sources<Seed: Send> + Send + 'static>
+        + Send
+        + 'static,
 {
     let run = fetch_and_aggregate(sources, time(setup.timeout)).concurrency(setup.limit);
-    let run = set_up(run, setup, outside);
+    let run = set_up_with_limits(run, setup, outside);
     deliver(async { end_of(run.await) })
 }
 
@@ -208,11 +267,17 @@ pub(super) fn process(setup: &Setup, incoming: Incoming, outside: Outside) -> (R
 
 fn process_from<L>(setup: &Setup, sources: L, outside: Outside) -> (Run, Outcomes)
 where
-    L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
+    L: IntoSources<Id = usize, Future = Source, Sources: Sources<Seed: Send> + Send + 'static>
+        + Send
+        + 'static,
 {
     let run = process_batch([sources])
         .batch_timeout(time(setup.timeout))
         .source_concurrency(setup.limit);
+    let run = match setup.limits.places {
+        Some(_) => run.source_concurrency(&outside.shared.limit),
+        None => run,
+    };
     let run = set_up(run, setup, outside);
     deliver(async {
         let (_, mut batches) = end_of(run.await);
@@ -253,7 +318,9 @@ pub(super) fn stream(setup: &Setup, incoming: Incoming, outside: Outside) -> (Ru
 
 fn stream_from<L>(setup: &Setup, sources: L, outside: Outside) -> (Run, Outcomes)
 where
-    L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
+    L: IntoSources<Id = usize, Future = Source, Sources: Sources<Seed: Send> + Send + 'static>
+        + Send
+        + 'static,
 {
     let (sender, receiver) = match setup.capacity {
         usize::MAX => async_channel::unbounded(),
@@ -262,7 +329,7 @@ where
     let run = stream_results(sources, sender)
         .timeout(time(setup.timeout))
         .concurrency(setup.limit);
-    let run = set_up(run, setup, outside);
+    let run = set_up_with_limits(run, setup, outside);
     let undelivered = async {
         let (end, it) = end_of(run.await);
         let report = not_passed_on(it.undelivered, it.unfinished, it.unseen);
@@ -282,7 +349,9 @@ pub(super) fn hand_over(setup: &Setup, incoming: Incoming, outside: Outside) -> 
 /// Each body sends its outcome into a channel.
 fn hand_over_from<L>(setup: &Setup, sources: L, outside: Outside) -> (Run, Outcomes)
 where
-    L: IntoSources<Id = usize, Future = Source, Sources: Send + 'static> + Send + 'static,
+    L: IntoSources<Id = usize, Future = Source, Sources: Sources<Seed: Send> + Send + 'static>
+        + Send
+        + 'static,
 {
     let (sender, receiver) = async_channel::unbounded();
     let body = move |outcome| {
@@ -294,7 +363,7 @@ where
     let run = for_each_result(sources, body)
         .timeout(time(setup.timeout))
         .concurrency(setup.limit);
-    let run = set_up(run, setup, outside);
+    let run = set_up_with_limits(run, setup, outside);
     let undelivered = async {
         let (end, it) = end_of(run.await);
         let report = not_passed_on(it.undelivered, it.unfinished, it.unseen);

@@ -1,6 +1,7 @@
 //! Random setups of a run, and random schedules of events.
 
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 /// Time on the clock of the test, in tenths of a millisecond.
@@ -37,6 +38,8 @@ pub(super) struct Setup {
     pub(super) sources: Vec<u8>,
     /// The concurrency limit.
     pub(super) limit: usize,
+    /// The other limits.
+    pub(super) limits: Limits,
     /// The timeout of the run.
     pub(super) timeout: Option<Ticks>,
     /// When the run ends at the latest.
@@ -53,6 +56,33 @@ pub(super) struct Setup {
     pub(super) capacity: usize,
     /// The operation.
     pub(super) operation: Operation,
+}
+
+/// The limits of a run beside the number of its sources.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Limits {
+    /// How many sources with the same key may be in flight.
+    pub(super) per_key: Option<usize>,
+    /// How many sources wait at most because their keys have no room.
+    pub(super) look_ahead: usize,
+    /// Whether sources have weights.
+    pub(super) has_weights: bool,
+    /// The places of a limit that others use as well.
+    pub(super) places: Option<usize>,
+    /// A rate that others use as well: the time between two starts, and the burst.
+    pub(super) rate: Option<(Ticks, u32)>,
+}
+
+impl Limits {
+    /// Whether sources that were taken from the list may have to wait.
+    pub(super) fn parks(&self) -> bool {
+        self.per_key.is_some() || self.has_weights
+    }
+
+    /// Whether there is any limit.
+    pub(super) fn are_set(&self) -> bool {
+        self.parks() || self.places.is_some() || self.rate.is_some()
+    }
 }
 
 impl Setup {
@@ -99,6 +129,14 @@ pub(super) enum Step {
     Settle,
     /// The receiver takes an outcome, if there is one.
     Receive,
+    /// Another run takes a place of the shared limit, if there is one.
+    Take,
+    /// It gives one back.
+    GiveBack,
+    /// The shared limit is changed.
+    SetPlaces(usize),
+    /// Another run starts a source at the shared rate, if one is due.
+    Start,
 }
 
 /// The thread that wakes a source.
@@ -132,24 +170,54 @@ fn setup() -> impl Strategy<Value = Setup> {
     let has_own_timeouts = prop_oneof![4 => Just(false), 1 => Just(true)];
     let deadline = prop_oneof![3 => Just(None), 1 => (0..12_u32).prop_map(Some)];
     let times = (time(), deadline, time(), has_own_timeouts, time());
-    (kind, sources, limit, times, any::<bool>(), capacity).prop_map(
-        |(kind, sources, limit, times, in_order, capacity)| {
-            let (timeout, deadline, source_timeout, has_own_timeouts, drain_timeout) = times;
-            Setup {
-                kind,
-                sources,
-                limit,
-                timeout,
-                deadline,
-                source_timeout,
-                has_own_timeouts,
-                drain_timeout,
-                in_order,
-                capacity,
-                operation: Operation::Fetch,
-            }
-        },
+    (
+        kind,
+        sources,
+        limit,
+        limits(),
+        times,
+        any::<bool>(),
+        capacity,
     )
+        .prop_map(
+            |(kind, sources, limit, limits, times, in_order, capacity)| {
+                let (timeout, deadline, source_timeout, has_own_timeouts, drain_timeout) = times;
+                Setup {
+                    kind,
+                    sources,
+                    limit,
+                    limits,
+                    timeout,
+                    deadline,
+                    source_timeout,
+                    has_own_timeouts,
+                    drain_timeout,
+                    in_order,
+                    capacity,
+                    operation: Operation::Fetch,
+                }
+            },
+        )
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let look_ahead = prop_oneof![1..4_usize, Just(64)];
+    let rate = option::of((1..4_u32, 1..4_u32));
+    let some = (
+        option::of(1..3_usize),
+        look_ahead,
+        any::<bool>(),
+        option::of(1..5_usize),
+        rate,
+    );
+    let some = some.prop_map(|(per_key, look_ahead, has_weights, places, rate)| Limits {
+        per_key,
+        look_ahead,
+        has_weights,
+        places,
+        rate,
+    });
+    prop_oneof![Just(Limits::default()), some]
 }
 
 fn time() -> impl Strategy<Value = Option<Ticks>> {
@@ -171,5 +239,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Move),
         1 => prop_oneof![Just(Step::Cancel), Just(Step::Expire)],
         1 => Just(Step::Drain),
+        4 => prop_oneof![Just(Step::Take), Just(Step::GiveBack), Just(Step::Start)],
+        1 => (1..6_usize).prop_map(Step::SetPlaces),
     ]
 }
