@@ -24,6 +24,7 @@ mod in_flight;
 mod model;
 mod options;
 mod policy;
+mod pool;
 #[cfg(all(test, futures_aggregate_shuttle))]
 mod races;
 mod ready;
@@ -51,6 +52,7 @@ use grace::Grace;
 use in_flight::InFlight;
 pub(crate) use options::{Options, Policies, limit};
 pub(crate) use policy::{Counts, Verdicts};
+use pool::Pooled;
 use ready::Next;
 pub(crate) use ready::{Flag, RaisedFlag, Ready};
 use samples::Sampler;
@@ -282,7 +284,7 @@ where
         let guard = WakeOnUnwind(cx.waker());
         match self.stage {
             Stage::New => {
-                self.ready.acquire();
+                self.begin();
                 self.admission = Admission::new(&self.options, L::PARKS);
                 self.sampler = Sampler::new(&self.options);
                 self.now = self.deadlines.start(&self.options.limits, clock);
@@ -294,7 +296,7 @@ where
                 return self.finish(end, cx, budget, driver, Panics::default());
             }
             Stage::Ended(end) => {
-                self.stage = Stage::Done;
+                self.put_back();
                 std::mem::forget(guard);
                 return Poll::Ready(end);
             }
@@ -347,6 +349,26 @@ where
         }
     }
 
+    /// Takes the memory of an earlier run, or new memory.
+    #[inline]
+    fn begin(&mut self) {
+        if !self.ready.has_begun() {
+            let Pooled { wakeups, links } = pool::take();
+            self.ready.begin(wakeups);
+            self.in_flight.slots.begin(links);
+        }
+    }
+
+    /// The run is done: a later one can use its memory.
+    fn put_back(&mut self) {
+        self.stage = Stage::Done;
+        self.in_flight.waker = None;
+        let links = self.in_flight.slots.end(&mut self.ready);
+        if let Some(wakeups) = self.ready.end() {
+            pool::put_back(Pooled { wakeups, links });
+        }
+    }
+
     /// Ends the run, which takes several polls if there are many sources to name. A panic is resumed
     /// at the end of the poll.
     fn finish(
@@ -363,7 +385,7 @@ where
             panics.resume();
         }
         if end.is_ready() {
-            self.stage = Stage::Done;
+            self.put_back();
         }
         end
     }
@@ -604,7 +626,7 @@ where
     /// For a run inside this one, to see whether this one's signal to drain was woken.
     pub(crate) fn raised_drain(&mut self, signals: &impl AnySignals) -> Option<RaisedFlag> {
         // The first poll of this run may be about to begin.
-        self.ready.acquire();
+        self.begin();
         signals.raised_drain(&self.ready)
     }
 

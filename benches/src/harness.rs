@@ -46,14 +46,18 @@ pub(crate) fn measure(
 ) -> Row {
     let repeats: Vec<_> = contenders.iter_mut().map(repeats_in_a_sample).collect();
     let mut times = vec![Vec::new(); contenders.len()];
-    for _ in 0..samples {
-        for ((contender, &repeats), times) in contenders.iter_mut().zip(&repeats).zip(&mut times) {
+    let count = contenders.len();
+    for sample in 0..samples as usize {
+        // Another one comes first each time.
+        for place in (0..count).map(|place| (place + sample) % count) {
+            let work = &mut contenders[place].work;
+            let repeats = repeats[place];
             let started = Instant::now();
             for _ in 0..repeats {
-                (contender.work)();
+                work();
             }
             let per_unit = started.elapsed().as_nanos() as f64 / f64::from(repeats) / units as f64;
-            times.push(per_unit);
+            times[place].push(per_unit);
         }
     }
     let costs = contenders.iter().zip(&mut times);

@@ -8,6 +8,7 @@ mod joined;
 mod limited;
 mod nested;
 mod ordered;
+mod real;
 mod streamed;
 mod timed;
 mod woken;
@@ -99,6 +100,45 @@ pub(crate) fn all() -> Vec<Workload> {
                 woken::one_at_a_time_at_random,
             )
         },
+        workload("tokio's sleeps", &[1000, 10_000], real::sleeps),
+        workload(
+            "tokio's sleeps, two threads",
+            &[10_000],
+            real::sleeps_on_two_threads,
+        ),
+        workload(
+            "tokio's sleeps of 100 µs, 256 at a time",
+            &[65_536],
+            real::short_sleeps_256_at_a_time,
+        ),
+        workload(
+            "answers of a task",
+            &[10, 100, 1000, 10_000],
+            real::oneshots,
+        ),
+        workload(
+            "answers of a task, two threads",
+            &[1000, 10_000],
+            real::oneshots_on_two_threads,
+        ),
+        workload("16 places of a semaphore", &[1000, 10_000], real::semaphore),
+        workload(
+            "16 places of a semaphore, two threads",
+            &[1000, 10_000],
+            real::semaphore_on_two_threads,
+        ),
+        workload("channels of 20 messages", &[10, 1000], real::channels),
+        workload(
+            "channels of 20 messages, two threads",
+            &[10, 1000],
+            real::channels_on_two_threads,
+        ),
+        workload("sockets, four round trips", &[50], real::sockets),
+        workload(
+            "sockets, four round trips, two threads",
+            &[50],
+            real::sockets_on_two_threads,
+        ),
         workload("256 at a time, timeout each", &[100_000], timed::each),
         workload("fan-out under a deadline", &[5], timed::whole),
         workload(

@@ -22,7 +22,7 @@ pub(crate) struct InFlight<L, K, G> {
     /// The id of a source that was taken from the list when the signal to drain came.
     pub(super) set_aside: Option<K>,
     /// The waker of the list, if the list may be pending.
-    waker: Option<Waker>,
+    pub(super) waker: Option<Waker>,
     /// Drops the rest of the list one by one.
     drain: fn(&mut L, &mut Panics),
 }

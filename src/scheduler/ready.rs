@@ -15,13 +15,12 @@
 //! 5. If one slot outside the root word is woken while the task waits, the root word holds the number
 //!    of that slot instead of bits. The next waker replaces the number by bits.
 //! 6. A spare waker is lent to every source whose slot has no waker. If the source keeps it, it
-//!    becomes the waker of that slot, and there is a new spare one. The wakers of the slots in the root
-//!    word stay with the tree, which a later run can take from a [`pool`].
+//!    becomes the waker of that slot, and the next spare one is lent. At the end of the run the wakers of
+//!    the slots are spare again. A later run can take the tree with them from a [`pool`](super::pool).
 //! 7. A sweep takes the bits of a word in order, or shuffled: bit `i` at position `i ^ x`, where `x`
 //!    is a hash of the sweep, the segment and the word. Of two sources that are always woken, each is
 //!    polled first in half of the sweeps. Every second shuffled sweep reverses the one before it.
 
-mod pool;
 mod tree;
 mod wakers;
 
@@ -29,13 +28,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use pool::Shared;
 pub(super) use tree::MOST_SLOTS;
 use tree::{
-    AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, FLAGS, MOST_SEGMENTS, SEGMENTS, SINGLE, Tree, single_slot,
+    AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, FLAGS, MOST_SEGMENTS, SEGMENTS, SINGLE, Tree,
+    segment_start, single_slot,
 };
-use wakers::CountedWaker;
+pub(super) use wakers::CountedWaker;
+use wakers::Spares;
 
+use super::sync::fence;
 use crate::panics::Panics;
 
 /// What can be woken besides the slots. Each has a bit in the root word.
@@ -82,14 +83,14 @@ pub(crate) enum Next {
 pub struct Ready {
     /// The tree, shared with the wakers. `None` before the first poll.
     tree: Option<Arc<Tree>>,
-    /// The wakers of the slots in the root word.
-    wakers: Vec<Option<CountedWaker>>,
+    /// The wakers that no slot has.
+    spares: Spares,
+    /// The number of wakers that slots have.
+    kept: usize,
     /// The number of slots that the tree has bits for.
     slots: usize,
     /// The waker of the task that waited last. The tree has a weak reference to it.
     task: Option<Arc<Waker>>,
-    /// The waker that is lent to sources whose slots have none.
-    spare: Option<CountedWaker>,
     /// Bits taken from the root word and not handled yet.
     woken: u64,
     /// The first slot of the word that the sweep is in.
@@ -172,10 +173,10 @@ impl Ready {
     pub(crate) fn unused() -> Self {
         Self {
             tree: None,
-            wakers: Vec::new(),
+            spares: Spares::default(),
+            kept: 0,
             slots: DIRECT,
             task: None,
-            spare: None,
             woken: 0,
             leaf: 0,
             leaf_bits: Shuffled::default(),
@@ -192,20 +193,31 @@ impl Ready {
     #[cfg(test)]
     pub(crate) fn new() -> Self {
         let mut ready = Self::unused();
-        ready.acquire();
+        ready.begin(Wakeups::default());
         ready
     }
 
-    /// Takes a tree from the pool of this thread, or makes a new one. The first poll calls this before
-    /// it uses the tree. Later calls do nothing.
+    /// Whether the run has begun.
     #[inline]
-    pub(crate) fn acquire(&mut self) {
-        if self.tree.is_none() {
-            let shared = Shared::acquire();
-            self.tree = Some(shared.tree);
-            self.wakers = shared.wakers;
-            self.spare = shared.spare;
-        }
+    pub(crate) fn has_begun(&self) -> bool {
+        self.tree.is_some()
+    }
+
+    /// Begins a run. The first poll calls this before it uses the tree.
+    #[inline]
+    pub(crate) fn begin(&mut self, wakeups: Wakeups) {
+        self.tree = Some(wakeups.tree);
+        self.spares = wakeups.spares;
+    }
+
+    /// Ends a run. Returns what a later run can use.
+    pub(crate) fn end(&mut self) -> Option<Wakeups> {
+        self.close();
+        Some(Wakeups {
+            tree: self.tree.take()?,
+            spares: std::mem::take(&mut self.spares),
+            slots: self.slots,
+        })
     }
 
     #[inline(always)]
@@ -480,47 +492,31 @@ impl Ready {
         self.tree().wake(slot);
     }
 
-    /// The waker for one poll of the source in a slot: that of the slot if it is in the root word and
-    /// has one, and otherwise the spare one.
+    /// A waker for one poll of the source in a slot that has no waker.
     #[inline(always)]
     pub(crate) fn lend(&mut self, slot: usize) -> &Waker {
-        if let Some(Some(own)) = self.wakers.get(slot) {
-            return own.waker();
-        }
-        if self.spare.as_ref().is_some_and(CountedWaker::is_kept) {
-            self.spare = None;
-        }
-        let tree = &self.tree;
-        let new_spare = || CountedWaker::new(tree.as_ref().expect("the run was polled"));
-        self.spare.get_or_insert_with(new_spare).lend(slot)
+        let tree = self.tree.as_ref().expect("the run was polled");
+        self.spares.lend(tree).lend(slot)
     }
 
-    /// Makes the spare waker the waker of the slot that it was lent to, if the source has kept it.
-    /// Returns it if the slot is not in the root word.
+    /// The waker that was lent last, if the source has kept it. From now on it is the waker of the slot.
     #[inline(always)]
-    pub(crate) fn kept(&mut self, slot: usize) -> Option<Waker> {
-        if !self.spare.as_ref()?.is_kept() {
-            return None;
-        }
-        if slot < DIRECT {
-            self.keep(slot);
-            return None;
-        }
-        self.spare.take().map(CountedWaker::into_waker)
+    pub(crate) fn take_kept(&mut self) -> Option<CountedWaker> {
+        let kept = self.spares.take_kept()?;
+        self.kept += 1;
+        Some(kept)
     }
 
-    /// Makes the spare waker the waker of a slot in the root word.
-    #[inline(never)]
-    fn keep(&mut self, slot: usize) {
-        if self.wakers.len() <= slot {
-            self.wakers.resize_with(slot + 1, || None);
-        }
-        // If the slot has a waker, this poll did not lend the spare one: a source that has answered
-        // keeps it.
-        let own = &mut self.wakers[slot];
-        if own.is_none() {
-            *own = self.spare.take();
-        }
+    /// Whether slots have wakers that a later run can use.
+    #[inline]
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept > 0 && self.slots <= Wakeups::MOST_SLOTS
+    }
+
+    /// Takes the waker of a slot back, at the end of the run.
+    pub(crate) fn take_back(&mut self, waker: CountedWaker) {
+        self.kept -= 1;
+        self.spares.add(waker);
     }
 
     /// For another run, to see whether a flag is raised.
@@ -541,19 +537,44 @@ impl Drop for Ready {
     fn drop(&mut self) {
         // The destructor of the waker may panic.
         self.close();
-        let Some(tree) = self.tree.take() else {
-            return;
-        };
-        if self.slots == DIRECT {
-            let wakers = std::mem::take(&mut self.wakers);
-            let spare = self.spare.take();
-            let shared = Shared {
-                tree,
-                wakers,
-                spare,
-            };
-            shared.release();
+    }
+}
+
+/// A tree with wakers, apart from a run. A new one has none.
+#[derive(Debug, Default)]
+pub(crate) struct Wakeups {
+    tree: Arc<Tree>,
+    spares: Spares,
+    /// The number of slots that the last run had bits for.
+    slots: usize,
+}
+
+impl Wakeups {
+    /// The most slots of a tree that a later run can use.
+    pub(super) const MOST_SLOTS: usize = segment_start(8);
+
+    /// The number of wakers.
+    pub(crate) fn wakers(&self) -> usize {
+        self.spares.len()
+    }
+
+    /// Forgets the wakes of the last run, and all wakers but so many. Returns whether another run can use
+    /// the rest: nothing else refers to it.
+    pub(crate) fn reset(&mut self, most_wakers: usize) -> bool {
+        if self.slots > Self::MOST_SLOTS || self.spares.are_kept() {
+            return false;
         }
+        self.spares.truncate(most_wakers);
+        // Others are the wakers of flags, and wakers that a source has kept after its answer.
+        let is_unshared = Arc::strong_count(&self.tree) == self.spares.len() + 1;
+        // Acquire: pairs with the Release when a reference is dropped, so that the last wake comes before
+        // the bits are forgotten.
+        fence(Ordering::Acquire);
+        if is_unshared {
+            self.tree.clear(self.slots);
+            self.spares.note_untouched();
+        }
+        is_unshared
     }
 }
 

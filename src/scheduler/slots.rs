@@ -6,9 +6,10 @@ mod storage;
 mod varied;
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+pub(crate) use order::Links;
 use order::Order;
 use pin_project_lite::pin_project;
 use queue::Queue;
@@ -16,7 +17,7 @@ use storage::Storage;
 use varied::Varied;
 
 use super::admission::Permit;
-use super::ready::Ready;
+use super::ready::{CountedWaker, Ready};
 use super::samples::Sample;
 use crate::panics::Panics;
 use crate::timer::Instant;
@@ -66,9 +67,9 @@ pin_project! {
         // The source, if the slot is used.
         #[pin]
         source: Option<G>,
-        // Set when a source first keeps a clone of the waker it is polled with, if the slot is not in the
-        // root word of the tree. Later sources are polled with it too.
-        waker: Option<Waker>,
+        // Set when a source first keeps a clone of the waker it is polled with. Later sources are polled
+        // with it too.
+        waker: Option<CountedWaker>,
     }
 }
 
@@ -90,6 +91,25 @@ impl<K, G> Slots<K, G> {
             starts: Vec::new(),
             extras: None,
         }
+    }
+
+    /// Uses the memory of an earlier run.
+    pub(crate) fn begin(&mut self, links: Links) {
+        self.order.begin(links);
+    }
+
+    /// Ends a run that has no source left. Returns what a later run can use, and gives the wakers of the
+    /// slots back.
+    pub(crate) fn end(&mut self, ready: &mut Ready) -> Links {
+        for index in 0..self.slots.len() {
+            if !ready.has_kept() {
+                break;
+            }
+            if let Some(waker) = self.slots.get(index).project().waker.take() {
+                ready.take_back(waker);
+            }
+        }
+        self.order.end()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -163,11 +183,11 @@ impl<K, G> Slots<K, G> {
             return Poll::Pending;
         };
         let polled = match slot.waker {
-            Some(waker) => poll(source, &mut Context::from_waker(waker)),
+            Some(own) => poll(source, &mut Context::from_waker(own.waker())),
             None => {
                 let polled = poll(source, &mut Context::from_waker(ready.lend(index)));
                 if polled.is_pending() {
-                    if let Some(kept) = ready.kept(index) {
+                    if let Some(kept) = ready.take_kept() {
                         *slot.waker = Some(kept);
                     }
                 }

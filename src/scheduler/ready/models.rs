@@ -13,7 +13,6 @@ use loom::sync::Notify;
 use loom::sync::atomic::AtomicUsize as Value;
 use loom::thread;
 
-use super::tree::DIRECT;
 use super::{Next, Ready};
 
 /// The first slot of each of the first two segments.
@@ -72,8 +71,7 @@ impl Source {
     fn new(ready: &mut Ready, slot: usize) -> Self {
         ready.cover(slot);
         let waker = ready.lend(slot).clone();
-        let kept = ready.kept(slot);
-        assert_eq!(kept.is_some(), slot >= DIRECT);
+        assert!(ready.take_kept().is_some());
         Self::with(slot, waker)
     }
 

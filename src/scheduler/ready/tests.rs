@@ -33,9 +33,8 @@ fn tree(slots: usize) -> (Ready, Vec<Waker>, Arc<Wakes>) {
 fn waker(ready: &mut Ready, slot: usize) -> Waker {
     ready.cover(slot);
     let kept = ready.lend(slot).clone();
-    let own = ready.kept(slot);
-    let own = own.unwrap_or_else(|| ready.lend(slot).clone());
-    assert!(own.will_wake(&kept));
+    let own = ready.take_kept().unwrap();
+    assert!(own.waker().will_wake(&kept));
     kept
 }
 

@@ -52,16 +52,18 @@ pub(super) struct Segment {
     start: usize,
 }
 
-impl Tree {
+impl Default for Tree {
     /// A tree without segments, whose task is awake.
-    pub(super) fn new() -> Self {
+    fn default() -> Self {
         Self {
             root: AtomicU64::new(AWAKE),
             task: Task::default(),
             segments: OnceLock::new(),
         }
     }
+}
 
+impl Tree {
     /// Wakes a slot.
     pub(super) fn wake(&self, slot: usize) {
         // Usually only one slot is woken while the task waits. The root word holds its number, so it
@@ -144,6 +146,18 @@ impl Tree {
     #[inline]
     pub(super) fn segment(&self, number: usize) -> Option<&Segment> {
         self.segments.get()?[number].get()
+    }
+
+    /// Forgets the bits of this many slots, and all flags. No other thread may refer to the tree.
+    pub(super) fn clear(&self, slots: usize) {
+        // Relaxed: a thread that gets a waker later sees this too.
+        self.root.store(AWAKE, Ordering::Relaxed);
+        let segments = (0..MOST_SEGMENTS).take_while(|&number| segment_start(number) < slots);
+        for segment in segments.filter_map(|number| self.segment(number)) {
+            for word in &segment.words {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Adds a segment to a tree that has bits for this many slots. Returns for how many it has now.

@@ -11,10 +11,10 @@ use crate::scheduler::sync::{AtomicUsize, Clones, fence};
 
 /// The waker of a slot, which tells whether a source has a clone of it.
 ///
-/// The spare one is lent to one slot after another until a source keeps a clone. A source that is ready
+/// A spare one is lent to one slot after another until a source keeps a clone. A source that is ready
 /// at its first poll, or that wakes itself, keeps none.
 #[derive(Debug)]
-pub(super) struct CountedWaker {
+pub(crate) struct CountedWaker {
     /// What `waker` wakes, to change its slot.
     slot: Arc<SlotWaker>,
     /// The waker that sources are polled with.
@@ -58,13 +58,80 @@ impl CountedWaker {
 
     /// The waker, for a poll of the slot that it was lent to last.
     #[inline]
-    pub(super) fn waker(&self) -> &Waker {
+    pub(crate) fn waker(&self) -> &Waker {
         &self.waker
     }
+}
 
-    /// Keeps the waker for the slot that it was lent to last.
-    pub(super) fn into_waker(self) -> Waker {
-        self.waker
+/// The wakers of a tree that no slot has.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    /// The one that is lent.
+    lent: Option<CountedWaker>,
+    /// The others. No source has a clone of them.
+    others: Vec<CountedWaker>,
+    /// The first of the others, this many, were not lent in this run.
+    untouched: usize,
+}
+
+impl Spares {
+    pub(super) fn len(&self) -> usize {
+        self.others.len() + usize::from(self.lent.is_some())
+    }
+
+    /// The waker to lend.
+    #[inline(always)]
+    pub(super) fn lend(&mut self, tree: &Arc<Tree>) -> &CountedWaker {
+        // It may have been kept by a source that has answered.
+        if self.lent.as_ref().is_some_and(CountedWaker::is_kept) {
+            self.lent = None;
+        }
+        match &mut self.lent {
+            Some(_) => {}
+            lent => {
+                *lent = self.others.pop();
+                self.untouched = self.untouched.min(self.others.len());
+            }
+        }
+        self.lent.get_or_insert_with(|| CountedWaker::new(tree))
+    }
+
+    /// Takes the waker that was lent last, if the source has kept it.
+    #[inline(always)]
+    pub(super) fn take_kept(&mut self) -> Option<CountedWaker> {
+        match self.lent.as_ref()?.is_kept() {
+            true => self.lent.take(),
+            false => None,
+        }
+    }
+
+    /// Adds the waker of a slot, at the end of a run.
+    pub(super) fn add(&mut self, waker: CountedWaker) {
+        self.others.push(waker);
+    }
+
+    /// Drops all but so many.
+    pub(super) fn truncate(&mut self, most: usize) {
+        if self.len() <= most {
+            return;
+        }
+        if most == 0 {
+            self.lent = None;
+        }
+        self.others
+            .truncate(most - usize::from(self.lent.is_some()));
+        self.others.shrink_to_fit();
+    }
+
+    /// No waker was lent since.
+    pub(super) fn note_untouched(&mut self) {
+        self.untouched = self.others.len();
+    }
+
+    /// Whether a source has a clone of one of them.
+    pub(super) fn are_kept(&self) -> bool {
+        let others = self.others.iter().skip(self.untouched);
+        others.chain(&self.lent).any(CountedWaker::is_kept)
     }
 }
 

@@ -31,6 +31,18 @@ struct Node {
     newer: u32,
 }
 
+/// The links of an earlier run, for their memory.
+#[derive(Debug, Default)]
+pub(crate) struct Links(Vec<Node>);
+
+impl Links {
+    /// Forgets the links. Keeps the memory of no more than so many.
+    pub(crate) fn clear(&mut self, most: usize) {
+        self.0.clear();
+        self.0.shrink_to(most);
+    }
+}
+
 impl Order {
     pub(super) fn new() -> Self {
         Self {
@@ -39,6 +51,17 @@ impl Order {
             len: 0,
             deadlines: Vec::new(),
         }
+    }
+
+    /// Uses the memory of an earlier run.
+    pub(super) fn begin(&mut self, links: Links) {
+        self.nodes = links.0;
+    }
+
+    /// Gives the links away, at the end of a run.
+    pub(super) fn end(&mut self) -> Links {
+        self.free = SENTINEL;
+        Links(std::mem::take(&mut self.nodes))
     }
 
     pub(super) fn len(&self) -> usize {
