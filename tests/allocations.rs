@@ -99,10 +99,22 @@ fn later_run_takes_the_wakers_of_an_earlier_one() {
     let later = [made(), made()];
     // Its slots are in eight allocations.
     assert!(later[0] <= 20 && later[0] == later[1], "{later:?}");
+    let made = || {
+        let before = Counts::now();
+        run_of_waiting_sources(1000, &RefCell::new(Vec::with_capacity(1000)));
+        before.made_since()
+    };
+    let first = made();
+    assert!((1000..).contains(&first), "{first}");
+    let later = [made(), made()];
+    assert!(
+        later[0] <= 270 && later[0] == later[1],
+        "{first}, {later:?}"
+    );
 }
 
 #[test]
-fn thread_keeps_at_most_65_kb_for_later_runs() {
+fn thread_keeps_a_bounded_amount_for_later_runs() {
     std::thread::spawn(|| {
         let before = Counts::now();
         let wakers = RefCell::default();
@@ -123,9 +135,14 @@ fn thread_keeps_at_most_65_kb_for_later_runs() {
         drop(tasks);
         drop(wakers);
         let kept = before.bytes_since();
-        assert!((50_000..65_000).contains(&kept), "{kept}");
-        run_of_waiting_sources(1000, &RefCell::default());
-        assert!(before.bytes_since() <= kept);
+        assert!((50_000..90_000).contains(&kept), "{kept}");
+        let mut most = 0;
+        for count in [100, 1000, 4096, 10_000, 16_000, 100_000, 5, 10_000, 1000] {
+            run_of_waiting_sources(count, &RefCell::default());
+            most = most.max(before.bytes_since());
+        }
+        assert!((200_000..400_000).contains(&most), "{most}");
+        println!("{kept} bytes after small runs, {most} after large ones");
     })
     .join()
     .unwrap();
@@ -191,10 +208,10 @@ fn bytes_in_flight(keep_wakers: bool) -> (isize, isize) {
 fn source_in_flight_takes_less_memory_than_in_futures_unordered_unless_it_keeps_its_waker() {
     let (own, peer) = bytes_in_flight(false);
     assert!(own <= peer, "{own} bytes, {peer} in a FuturesUnordered");
-    // The waker of a source is then an allocation of its own, which takes a little more memory.
+    // The waker of a source is then an allocation of its own, which takes more memory.
     let (own, peer) = bytes_in_flight(true);
     assert!(
-        own * 8 <= peer * 9,
+        own * 6 <= peer * 8,
         "{own} bytes, {peer} in a FuturesUnordered"
     );
     println!("{own} bytes, {peer} in a FuturesUnordered");

@@ -76,7 +76,7 @@ fn limit_that_is_changed_while_two_runs_wait_lets_both_start() {
         limit.set(2);
         limit.set(1);
         limit.give_back(1);
-        runs.map(|run| run.join().unwrap());
+        runs.into_iter().for_each(|run| run.join().unwrap());
         assert_eq!(limit.in_use(), 0);
     });
 }

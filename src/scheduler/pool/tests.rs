@@ -13,12 +13,13 @@ use crate::timer::Wakes;
 
 /// The number of trees in the pool of this thread.
 fn len() -> usize {
-    POOL.with_borrow(|pool| pool.all.len())
+    POOL.with(|pool| pool.borrow().all.len())
 }
 
 /// The number of their wakers, as the pool counts them and as they are.
 fn wakers() -> [usize; 2] {
-    POOL.with_borrow(|pool| {
+    POOL.with(|pool| {
+        let pool = pool.borrow();
         let each = pool.all.iter().map(|pooled| pooled.wakeups.wakers());
         [pool.wakers, each.sum()]
     })
@@ -115,7 +116,7 @@ fn waker_that_is_held_elsewhere_does_not_return() {
             assert!(!next.has_work());
             end(next, Vec::new());
             assert_eq!(len(), 1);
-            POOL.take();
+            POOL.with(RefCell::take);
         };
         for is_new in [true, false, true, false] {
             for hold in hold {
@@ -211,7 +212,7 @@ fn pool_is_bounded() {
         ready.into_iter().for_each(|ready| end(ready, Vec::new()));
         assert_eq!(len(), MOST_TREES);
         // Those of later runs return as far as there is room, and those of one that has more.
-        POOL.take();
+        POOL.with(RefCell::take);
         let mut first = begin();
         let (own, kept) = keep(&mut first, 0..100);
         drop(kept);
@@ -220,7 +221,7 @@ fn pool_is_bounded() {
         assert_eq!((len(), wakers()), (2, [MOST_WAKERS; 2]));
         run(0..60);
         assert_eq!((len(), wakers()), (2, [MOST_WAKERS; 2]));
-        POOL.take();
+        POOL.with(RefCell::take);
         run(0..MOST_WAKERS + 100);
         assert_eq!((len(), wakers()), (1, [MOST_WAKERS; 2]));
     });

@@ -13,7 +13,9 @@ use loom::sync::Notify;
 use loom::sync::atomic::AtomicUsize as Value;
 use loom::thread;
 
-use super::{Next, Ready};
+use super::{CountedWaker, Next, Ready};
+use crate::scheduler::pool::{self, Pooled};
+use crate::scheduler::slots::Links;
 
 /// The first slot of each of the first two segments.
 const IN_SEGMENTS: [usize; 2] = [32, 96];
@@ -69,10 +71,15 @@ struct Source {
 impl Source {
     /// A source that was polled and has kept the waker.
     fn new(ready: &mut Ready, slot: usize) -> Self {
+        Self::with_own_waker(ready, slot).0
+    }
+
+    /// The same, with the waker of its slot.
+    fn with_own_waker(ready: &mut Ready, slot: usize) -> (Self, CountedWaker) {
         ready.cover(slot);
         let waker = ready.lend(slot).clone();
-        assert!(ready.take_kept().is_some());
-        Self::with(slot, waker)
+        let own = ready.take_kept().unwrap();
+        (Self::with(slot, waker), own)
     }
 
     fn with(slot: usize, waker: Waker) -> Self {
@@ -333,18 +340,24 @@ fn waker_that_was_lent_wakes_the_slot_it_was_lent_to() {
 #[test]
 fn waker_of_an_earlier_run_wakes_no_later_one() {
     check(|| {
-        let mut ready = Ready::new();
-        let early = sources(&mut ready, &[0, 1]);
+        let mut ready = Ready::unused();
+        ready.begin(pool::take().wakeups);
+        let with_own_waker = |slot| Source::with_own_waker(&mut ready, slot);
+        let (early, own): (Vec<_>, Vec<_>) = [0, 32].map(with_own_waker).into_iter().unzip();
         let task = task();
         ready.begin_poll();
         ready.end_poll(&Waker::from(task), Next::Wait);
         let wake = |source: Source| thread::spawn(|| source.wake());
         let threads: Vec<_> = early.into_iter().map(wake).collect();
         ready.begin_poll();
-        drop(ready);
+        own.into_iter().for_each(|waker| ready.take_back(waker));
+        let wakeups = ready.end().unwrap();
+        let links = Links::default();
+        pool::put_back(Pooled { wakeups, links });
 
         let task = self::task();
-        let mut ready = Ready::new();
+        let mut ready = Ready::unused();
+        ready.begin(pool::take().wakeups);
         let late = sources(&mut ready, &[1]);
         ready.begin_poll();
         ready.end_poll(&Waker::from(Arc::clone(&task)), Next::Wait);
