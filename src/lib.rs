@@ -200,6 +200,7 @@ mod stream_results;
 mod attempts;
 mod hedge;
 mod retry;
+mod spawned;
 
 mod consumer;
 mod hooks;
@@ -246,6 +247,7 @@ pub use crate::process_batch::{ProcessBatch, process_batch};
 pub use crate::rate::Rate;
 pub use crate::retry::{Attempt, Retry, retry};
 pub use crate::sources::{each, from_stream};
+pub use crate::spawned::{Tasks, spawned};
 pub use crate::stream_results::{StreamResults, stream_results};
 pub use crate::streamed::Streamed;
 #[cfg(any(test, feature = "test-util"))]

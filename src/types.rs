@@ -70,6 +70,7 @@
 //! | `source_timeout_by(t)` | `WithSourceTimeout<NoHooks, T>` |
 //! | `concurrency_per(k, 2)` | sources `Parking<L, K, D, ByKey<k, G, ForEachKey>>`, where `D` is what a future is made of |
 //! | `weight(w)` | sources `Parking<L, K, D, ByWeight<w>>` |
+//! | `spawned(l, p)` | sources `Spawned<L, p>`, whose futures are `SpawnedSource<O>` |
 //! | `overload_if(r)` | `WithOverload<NoHooks, R>` |
 //! | `stop_when(r)` | `WithRule<NoHooks, R>`, or `WithBatchRule<NoHooks, R>` of batches |
 //! | `observe(o).stop_when(r)` | `WithRule<WithObserver<NoHooks, O>, R>` |
@@ -90,6 +91,7 @@ pub use crate::parking::{
 pub use crate::process_batch::{Batch, Batcher, Numbered};
 pub use crate::scheduler::{AnySignals, First, MaybeSignal, Never, Signals};
 pub use crate::sources::{Each, FromStream, IntoBatches, IntoSources, Items, Sources};
+pub use crate::spawned::{Gone, SourceTask, Spawned, SpawnedSource};
 pub use crate::stream_results::{Deliver, Sink};
 #[cfg(any(test, feature = "test-util"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]

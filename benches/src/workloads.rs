@@ -139,6 +139,17 @@ pub(crate) fn all() -> Vec<Workload> {
             &[50],
             real::sockets_on_two_threads,
         ),
+        workload(
+            "tasks: channels of 20 messages",
+            &[1000],
+            real::channels_of_tasks,
+        ),
+        workload(
+            "tasks: sockets, four round trips",
+            &[50],
+            real::sockets_of_tasks,
+        ),
+        workload("tasks: computing", &[10, 1000], real::computing_tasks),
         workload("256 at a time, timeout each", &[100_000], timed::each),
         workload("fan-out under a deadline", &[5], timed::whole),
         workload(

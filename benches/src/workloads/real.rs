@@ -3,13 +3,14 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::hint::black_box;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
-use futures_aggregate::fetch_and_aggregate;
+use futures_aggregate::{fetch_and_aggregate, spawned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -62,10 +63,11 @@ impl Waiting {
 }
 
 /// The contenders on sources that `start` makes inside the runtime, together with the task that they wait
-/// for.
+/// for. If `is_spawned`, this crate gives each source a task, as a `JoinSet` does.
 fn contenders<F, W>(
     size: usize,
     runtime: Start,
+    is_spawned: bool,
     start: impl Fn(usize) -> (Vec<F>, W) + Clone + 'static,
 ) -> Vec<Contender>
 where
@@ -86,11 +88,21 @@ where
             check(size, &answers);
         })
     };
-    vec![
-        contender("futures-aggregate", |sources| {
+    let own = match is_spawned {
+        false => contender("futures-aggregate", |sources| {
             let run = fetch_and_aggregate(sources.into_iter().enumerate(), NEVER);
             tokio::spawn(async { run.await.unwrap() })
         }),
+        true => contender("futures-aggregate", |sources| {
+            let sources = spawned(sources.into_iter().enumerate(), |task| {
+                tokio::spawn(task);
+            });
+            let run = fetch_and_aggregate(sources, NEVER);
+            tokio::spawn(async { run.await.unwrap() })
+        }),
+    };
+    vec![
+        own,
         contender("FuturesUnordered", |sources| {
             let futures = sources.into_iter().enumerate();
             let futures: FuturesUnordered<_> = futures.map(|(id, it)| with_id(id, it)).collect();
@@ -114,7 +126,7 @@ where
 
 /// Sources that sleep for one to four milliseconds.
 fn sleeping(size: usize, runtime: Start) -> Vec<Contender> {
-    contenders(size, runtime, |size| {
+    contenders(size, runtime, false, |size| {
         let sleep = |id: usize| async move {
             tokio::time::sleep(Duration::from_millis(1 + id as u64 * 5 % 4)).await;
             answer(id)
@@ -133,7 +145,7 @@ pub(super) fn sleeps_on_two_threads(size: usize) -> Vec<Contender> {
 
 /// Sources that another task answers once all of them wait.
 fn answered(size: usize, runtime: Start) -> Vec<Contender> {
-    contenders(size, runtime, |size| {
+    contenders(size, runtime, false, |size| {
         let waiting = Waiting::new();
         let channel = |id: usize| {
             let (sender, receiver) = oneshot::channel();
@@ -166,7 +178,7 @@ pub(super) fn oneshots_on_two_threads(size: usize) -> Vec<Contender> {
 
 /// Sources that yield once while they have one of 16 places.
 fn sharing_places(size: usize, runtime: Start) -> Vec<Contender> {
-    contenders(size, runtime, |size| {
+    contenders(size, runtime, false, |size| {
         let places = Arc::new(Semaphore::new(PLACES));
         let source = |id: usize| {
             let places = Arc::clone(&places);
@@ -190,8 +202,8 @@ pub(super) fn semaphore_on_two_threads(size: usize) -> Vec<Contender> {
 }
 
 /// Sources that read a channel to its end. Another task sends to all of them by turns.
-fn reading(size: usize, runtime: Start) -> Vec<Contender> {
-    contenders(size, runtime, |size| {
+fn reading(size: usize, runtime: Start, is_spawned: bool) -> Vec<Contender> {
+    contenders(size, runtime, is_spawned, |size| {
         let waiting = Waiting::new();
         let channel = |id: usize| {
             let (sender, mut receiver) = mpsc::channel(MESSAGES);
@@ -222,18 +234,22 @@ fn reading(size: usize, runtime: Start) -> Vec<Contender> {
 }
 
 pub(super) fn channels(size: usize) -> Vec<Contender> {
-    reading(size, one_thread)
+    reading(size, one_thread, false)
 }
 
 pub(super) fn channels_on_two_threads(size: usize) -> Vec<Contender> {
-    reading(size, two_threads)
+    reading(size, two_threads, false)
+}
+
+pub(super) fn channels_of_tasks(size: usize) -> Vec<Contender> {
+    reading(size, two_threads, true)
 }
 
 /// Sources that ask an echo server on connections that stay open.
-fn asking(size: usize, runtime: Start) -> Vec<Contender> {
+fn asking(size: usize, runtime: Start, is_spawned: bool) -> Vec<Contender> {
     // The connections belong to the runtime that is the first to use them.
     let connections = Rc::new(RefCell::new(Arc::<[Mutex<TcpStream>]>::default()));
-    contenders(size, runtime, move |size| {
+    contenders(size, runtime, is_spawned, move |size| {
         let mut connections = connections.borrow_mut();
         if connections.is_empty() {
             *connections = (0..size).map(|_| Mutex::new(connect())).collect();
@@ -273,11 +289,35 @@ fn connect() -> TcpStream {
 }
 
 pub(super) fn sockets(size: usize) -> Vec<Contender> {
-    asking(size, one_thread)
+    asking(size, one_thread, false)
 }
 
 pub(super) fn sockets_on_two_threads(size: usize) -> Vec<Contender> {
-    asking(size, two_threads)
+    asking(size, two_threads, false)
+}
+
+pub(super) fn sockets_of_tasks(size: usize) -> Vec<Contender> {
+    asking(size, two_threads, true)
+}
+
+/// Sources that compute for some microseconds, in two steps.
+pub(super) fn computing_tasks(size: usize) -> Vec<Contender> {
+    contenders(size, two_threads, true, |size| {
+        let compute = |id: usize| async move {
+            black_box(work(id as u64));
+            yield_now().await;
+            black_box(work(id as u64 + 1));
+            answer(id)
+        };
+        ((0..size).map(compute).collect(), async {})
+    })
+}
+
+/// Some microseconds of work.
+fn work(seed: u64) -> u64 {
+    (0..2000).fold(black_box(seed), |sum, step| {
+        (sum ^ step).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
 }
 
 /// The timers of futures-buffered's own benchmark: 100 microseconds each, 256 at a time.

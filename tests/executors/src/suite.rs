@@ -8,8 +8,8 @@ use std::time::Instant;
 use async_channel::bounded;
 use futures::future::{Either, select};
 use futures_aggregate::{
-    Reason, SourceError, Timer, each, fetch_and_aggregate, for_each_result, from_stream, hedge,
-    process_batch, retry, stream_results,
+    Aggregate, Reason, SourceError, Timer, each, fetch_and_aggregate, for_each_result, from_stream,
+    hedge, process_batch, retry, spawned, stream_results,
 };
 
 use crate::hostile;
@@ -18,7 +18,7 @@ use crate::{Executor, ExecutorTimer, LocalExecutor};
 
 /// Checks every rule on an executor.
 pub fn conforms<X: Executor>(executor: &X) {
-    let rules: [(&str, fn(&X)); 23] = [
+    let rules: [(&str, fn(&X)); 25] = [
         ("sources run concurrently", sources_run_concurrently),
         ("batches run concurrently", batches_run_concurrently),
         ("streams run concurrently", streams_run_concurrently),
@@ -93,6 +93,14 @@ pub fn conforms<X: Executor>(executor: &X) {
         (
             "an observer that panics loses nothing",
             hostile::an_observer_that_panics_loses_nothing,
+        ),
+        (
+            "sources that are tasks answer and are gone",
+            sources_that_are_tasks_answer_and_are_gone,
+        ),
+        (
+            "tasks of a run that ends early are cancelled",
+            tasks_of_a_run_that_ends_early_are_cancelled,
         ),
         (
             "many runs leave no source behind",
@@ -552,6 +560,45 @@ fn a_receiver_that_stops_reading_does_not_block_the_driver<X: Executor>(executor
     assert_eq!(interrupted.partial.undelivered.len(), 2);
     assert!(interrupted.partial.unfinished.is_empty());
     assert!(receiver.try_recv().is_ok() && receiver.is_closed());
+}
+
+fn sources_that_are_tasks_answer_and_are_gone<X: Executor>(executor: &X) {
+    let census = Census::new();
+    let list: Vec<_> = (0..4).map(|id| census.slow::<X>(id)).collect();
+    let broken = async { panic!("this source breaks") };
+    let broken = (4, census.counted(broken));
+    let sources = spawned(list, |task| executor.spawn(task));
+    let tasks = sources.tasks();
+    takes_as_long_as_one_source(|| {
+        let run = fetch_and_aggregate(sources, LONG).in_order();
+        let aggregate = executor.run(run).unwrap();
+        assert_eq!(tasks.alive(), 0);
+        assert_eq!(aggregate.results, [(0, 0), (1, 1), (2, 2), (3, 3)]);
+    });
+    let sources = spawned([broken], |task| executor.spawn(task));
+    let run = fetch_and_aggregate(sources, LONG).catch_panics();
+    let aggregate: Aggregate<u32, u32, String> = executor.run(run).unwrap();
+    let error = SourceError::Panicked("this source breaks".to_owned());
+    assert_eq!(aggregate.errors, [(4, error)]);
+    assert_eq!(census.alive(), 0);
+}
+
+fn tasks_of_a_run_that_ends_early_are_cancelled<X: Executor>(executor: &X) {
+    let census = Census::new();
+    for limit in [1, 3, usize::MAX] {
+        let list = [0, 1, 2].map(|id| {
+            let never = std::future::pending::<Result<(), String>>();
+            (id, census.counted(never))
+        });
+        let sources = spawned(list, |task| executor.spawn(task));
+        let tasks = sources.tasks();
+        let run = fetch_and_aggregate(sources, SHORT).concurrency(limit);
+        let interrupted = executor.run(run).unwrap_err();
+        assert_eq!(interrupted.reason, Reason::TimedOut);
+        assert_eq!(interrupted.partial.unfinished, [0, 1, 2]);
+        executor.run(tasks.gone());
+        assert_eq!((tasks.alive(), census.alive()), (0, 0));
+    }
 }
 
 fn many_runs_leave_no_source_behind<X: Executor>(executor: &X) {
