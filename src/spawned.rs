@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 
 pub use task::{Gone, SourceTask, SpawnedSource, Tasks};
 
+use task::Counting;
+
 use crate::panics::{Contained, Panics};
 use crate::sealed::Sealed;
 use crate::sources::{IntoSources, Sources};
@@ -84,7 +86,7 @@ where
     Spawned {
         sources: Contained::new(sources.into_sources()),
         spawner: Contained::new(spawner),
-        tasks: Tasks::default(),
+        counting: Counting::new(),
     }
 }
 
@@ -92,13 +94,13 @@ where
 pub struct Spawned<L, P> {
     sources: Contained<L>,
     spawner: Contained<P>,
-    tasks: Tasks,
+    counting: Counting,
 }
 
 impl<L, P> Spawned<L, P> {
     /// A handle to the tasks of these sources, to wait until all of them are gone.
     pub fn tasks(&self) -> Tasks {
-        self.tasks.clone()
+        self.counting.tasks()
     }
 }
 
@@ -123,7 +125,7 @@ where
 
     fn make(&mut self, id: &L::Id, seed: L::Seed) -> Self::Future {
         let future = self.sources.get_mut().make(id, seed);
-        let (task, source) = task::split(future, &self.tasks);
+        let (task, source) = task::split(future, self.counting.count());
         self.spawner.get_mut()(task);
         source
     }
@@ -154,7 +156,7 @@ where
 impl<L, P> fmt::Debug for Spawned<L, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spawned")
-            .field("alive", &self.tasks.alive())
+            .field("alive", &self.tasks().alive())
             .finish_non_exhaustive()
     }
 }

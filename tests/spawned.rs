@@ -347,13 +347,15 @@ fn no_waker_of_the_run_or_of_a_task_is_left() {
 }
 
 #[test]
-fn gone_resolves_at_once_if_there_was_no_task() {
+fn gone_waits_for_sources_that_have_not_started() {
     let executor = Executor::default();
     let none: Vec<(u8, common::Source)> = Vec::new();
     let sources = spawned(none, executor.spawner());
-    assert!(Task::new(sources.tasks().gone()).poll().is_ready());
+    let mut gone = Task::new(sources.tasks().gone());
+    assert!(gone.poll().is_pending());
     let mut run = Task::new(fetch_and_aggregate(sources, NEVER));
     assert!(run.finish().unwrap().results.is_empty());
+    assert!(gone.is_woken() && gone.poll().is_ready());
 }
 
 #[test]
@@ -427,6 +429,34 @@ fn every_kind_of_sources_and_every_operation_can_be_spawned() {
     };
     assert_eq!(aggregate.results.len() + aggregate.errors.len(), 5);
     assert_eq!(limit.in_use(), 0);
+}
+
+/// An executor may poll a task with another waker each time.
+#[test]
+fn latest_waker_of_a_task_is_woken_when_its_source_is_dropped() {
+    let executor = Executor::default();
+    let (handles, sources) = sources(1);
+    let sources = spawned(sources, executor.spawner());
+    let mut run = Task::new(fetch_and_aggregate(sources, NEVER));
+    assert!(run.settle().is_pending());
+    let mut task = Task::new(executor.0.borrow_mut()[0].take().unwrap().future);
+    let others: Vec<_> = (0..3).map(|_| Task::new(std::future::ready(()))).collect();
+    for waker in [
+        task.waker(),
+        others[0].waker(),
+        others[1].waker(),
+        others[0].waker(),
+    ] {
+        assert!(task.poll_with(&waker).is_pending());
+    }
+    run.drop_future();
+    assert_eq!(
+        others.iter().map(Task::wakes).collect::<Vec<_>>(),
+        [1, 0, 0]
+    );
+    assert!(!task.is_woken());
+    assert!(task.poll().is_ready());
+    assert_eq!(alive(&handles), 0);
 }
 
 /// Tasks are polled on two threads, while the run is polled on a third one and drops some of them.

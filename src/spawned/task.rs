@@ -5,8 +5,8 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use futures::task::AtomicWaker;
@@ -17,17 +17,19 @@ use crate::panics::{Panics, contain, discard, wake_each};
 /// Divides a future into its task and the source that waits for its output.
 pub(super) fn split<F: Future>(
     future: F,
-    tasks: &Tasks,
+    alive: Arc<Alive>,
 ) -> (SourceTask<F>, SpawnedSource<F::Output>) {
     let link = Arc::new(Link::default());
     let task = SourceTask {
         work: Some(Work {
             future,
-            _alive: Alive::new(&tasks.0),
+            _alive: alive,
         }),
+        waker: None,
         link: Arc::clone(&link),
     };
-    (task, SpawnedSource { link })
+    let has_answered = false;
+    (task, SpawnedSource { link, has_answered })
 }
 
 /// What the task and the source share.
@@ -76,6 +78,8 @@ pin_project! {
     pub struct SourceTask<F: Future> {
         #[pin]
         work: Option<Work<F>>,
+        // The one that the link has.
+        waker: Option<Waker>,
         link: Arc<Link<F::Output>>,
     }
 }
@@ -85,7 +89,7 @@ pin_project! {
     struct Work<F> {
         #[pin]
         future: F,
-        _alive: Alive,
+        _alive: Arc<Alive>,
     }
 }
 
@@ -95,7 +99,14 @@ impl<F: Future> Future for SourceTask<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let link = &**this.link;
-        link.task.register(cx.waker());
+        if !this
+            .waker
+            .as_ref()
+            .is_some_and(|own| own.will_wake(cx.waker()))
+        {
+            link.task.register(cx.waker());
+            *this.waker = Some(cx.waker().clone());
+        }
         let mut panics = Panics::default();
         // Acquire: what came before the source was dropped is seen. A source that is dropped later wakes
         // this task.
@@ -111,7 +122,6 @@ impl<F: Future> Future for SourceTask<F> {
         };
         // The future is gone when the run has its output.
         panics.catch(|| this.work.set(None));
-        panics.catch(|| drop(link.task.take()));
         if let Some(output) = output {
             panics.catch(|| link.finish(output));
         }
@@ -133,18 +143,21 @@ impl<F: Future> fmt::Debug for SourceTask<F> {
 #[must_use = "a dropped source is cancelled"]
 pub struct SpawnedSource<O> {
     link: Arc<Link<O>>,
+    has_answered: bool,
 }
 
 // Nothing in it is pinned.
 impl<O> Unpin for SpawnedSource<O> {}
 
 impl<O> SpawnedSource<O> {
-    fn take_output(&self) -> Option<O> {
+    fn take_output(&mut self) -> Option<O> {
         // Acquire: pairs with the Release when the output is passed on.
         if !self.link.has_output.load(Ordering::Acquire) {
             return None;
         }
-        match self.link.output().take()? {
+        let output = self.link.output().take()?;
+        self.has_answered = true;
+        match output {
             Ok(output) => Some(output),
             Err(payload) => resume_unwind(payload),
         }
@@ -154,8 +167,12 @@ impl<O> SpawnedSource<O> {
 impl<O> Future for SpawnedSource<O> {
     type Output = O;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
+        if let Some(output) = self.take_output() {
+            return Poll::Ready(output);
+        }
         self.link.run.register(cx.waker());
+        // It may have come meanwhile.
         match self.take_output() {
             Some(output) => Poll::Ready(output),
             None => Poll::Pending,
@@ -165,6 +182,9 @@ impl<O> Future for SpawnedSource<O> {
 
 impl<O> Drop for SpawnedSource<O> {
     fn drop(&mut self) {
+        if self.has_answered {
+            return;
+        }
         let link = &*self.link;
         if link.has_output.load(Ordering::Acquire) {
             let rest = link.output().take();
@@ -191,54 +211,77 @@ impl<O> fmt::Debug for SpawnedSource<O> {
 }
 
 /// The tasks of sources that were [`spawned`](crate::spawned()). Clones are the same tasks.
-#[derive(Clone, Default)]
-pub struct Tasks(Arc<Count>);
-
-#[derive(Default)]
-struct Count {
-    /// The number of futures that were not dropped.
-    alive: AtomicUsize,
-    /// Who waits until there is none.
-    waiting: Mutex<Vec<Waker>>,
+#[derive(Clone)]
+pub struct Tasks {
+    /// Each future has a reference, and the list of the sources has one.
+    alive: Weak<Alive>,
+    gone: Arc<Waiting>,
 }
 
-impl Count {
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+/// Shared by the futures of the sources, and by their list. Dropped with the last of them.
+pub(super) struct Alive(Arc<Waiting>);
+
+/// Who waits until all futures are gone.
+#[derive(Default)]
+struct Waiting {
+    wakers: Mutex<Vec<Waker>>,
+    /// Whether the list of the sources is gone.
+    is_list_gone: AtomicBool,
+}
+
+/// The list's share of a count.
+pub(super) struct Counting(Arc<Alive>);
+
+impl Counting {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Alive(Arc::default())))
+    }
+
+    /// Counts one more future, until the value is dropped.
+    pub(super) fn count(&self) -> Arc<Alive> {
+        Arc::clone(&self.0)
+    }
+
+    pub(super) fn tasks(&self) -> Tasks {
+        Tasks {
+            alive: Arc::downgrade(&self.0),
+            gone: Arc::clone(&self.0.0),
+        }
     }
 }
 
-/// Counts a future until it was dropped.
-struct Alive(Arc<Count>);
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.0.0.is_list_gone.store(true, Ordering::Release);
+    }
+}
 
-impl Alive {
-    fn new(count: &Arc<Count>) -> Self {
-        // Relaxed: the one that waits was polled after the sources, or is woken.
-        count.alive.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
+impl Waiting {
+    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        // SeqCst: either this sees the waker of `Gone`, or `Gone` sees this count.
-        if self.0.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let wakers = std::mem::take(&mut *self.0.waiting());
-            contain(|| wake_each(wakers));
-        }
+        // The count is zero already, and whoever adds a waker after this looks at the count.
+        let wakers = std::mem::take(&mut *self.0.wakers());
+        contain(|| wake_each(wakers));
     }
 }
 
 impl Tasks {
-    /// The number of sources whose futures have not been dropped yet, on whatever thread.
+    /// The number of sources whose futures were made and not dropped yet, on whatever thread.
     pub fn alive(&self) -> usize {
-        self.0.alive.load(Ordering::SeqCst)
+        let is_list_gone = self.gone.is_list_gone.load(Ordering::Acquire);
+        let all = self.alive.strong_count();
+        all.saturating_sub(usize::from(!is_list_gone))
     }
 
-    /// Waits until no future of these sources is left. After a run has ended, that takes as long as its
+    /// Waits until no source and no future of one is left. After a run has ended, that takes as long as its
     /// executor needs to poll the tasks that were cancelled.
     ///
-    /// The future may be dropped at any time. It resolves too if there was never a task.
+    /// The future may be dropped at any time.
     pub fn gone(&self) -> Gone {
         Gone(self.clone())
     }
@@ -261,19 +304,15 @@ impl Future for Gone {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0.alive() == 0 {
+        let Tasks { alive, gone } = &self.0;
+        let mut wakers = gone.wakers();
+        // Under the lock: the last one takes it after its count has become zero.
+        if alive.strong_count() == 0 {
             return Poll::Ready(());
         }
-        let mut waiting = self.0.0.waiting();
-        let is_known = waiting.iter().any(|waker| waker.will_wake(cx.waker()));
-        if !is_known {
-            waiting.push(cx.waker().clone());
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
         }
-        drop(waiting);
-        // The last one may have gone meanwhile.
-        match self.0.alive() {
-            0 => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
+        Poll::Pending
     }
 }
