@@ -491,6 +491,7 @@ where
                 self.admission.raise();
             }
         }
+        self.in_flight.slots.note_len(&mut self.ready);
         let next_source = self.in_flight.slots.next_deadline();
         ControlFlow::Continue(self.wait_until(next_source, None, signals, driver))
     }

@@ -79,7 +79,9 @@ fn answers_in_reverse_order_one_at_a_time_take_linear_time() {
         handle.answer(Ok(1));
         assert!(task.poll().is_pending());
     }
-    assert_eq!((before.made_since(), task.wakes() - wakes), (0, COUNT - 1));
+    // It gives memory back three times.
+    assert!(before.made_since() < 30, "{}", before.made_since());
+    assert_eq!(task.wakes() - wakes, COUNT - 1);
     handles[0].answer(Ok(1));
     assert_eq!(task.finish().unwrap().results.len(), COUNT);
     assert_eq!(polls(&handles), vec![2; COUNT]);

@@ -11,7 +11,7 @@ use common::counting::{Counting, Counts};
 use common::{NEVER, Task};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use futures_aggregate::fetch_and_aggregate;
+use futures_aggregate::{fetch_and_aggregate, from_stream, stream_results};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -246,6 +246,48 @@ fn capacity_for_results_is_reserved_only_for_those_that_are_expected() {
     let mut task = Task::new(run);
     assert!(task.poll().is_pending());
     assert!(before.bytes_since() <= (16 << 20) + 8192);
+}
+
+#[test]
+fn burst_that_is_over_gives_its_memory_back() {
+    const COUNT: usize = 100_000;
+    let before = Counts::now();
+    let wakers = RefCell::new(Vec::with_capacity(COUNT));
+    let (sender, receiver) = async_channel::unbounded();
+    let was_polled = false;
+    let wakers_of = &wakers;
+    let source = move |id| {
+        let wakers = wakers_of;
+        (id, Waits { wakers, was_polled })
+    };
+    (0..COUNT).for_each(|id| sender.try_send(source(id)).unwrap());
+    let (outcomes, received) = async_channel::unbounded();
+    let mut task = Task::new(stream_results(from_stream(receiver), outcomes));
+    assert!(task.settle().is_pending());
+    let burst = before.bytes_since();
+    let answered = || std::iter::from_fn(|| received.try_recv().ok()).count();
+    // All but four are woken, the ones in between last.
+    let woken: Vec<_> = wakers.take();
+    let is_left = |place: usize| place % 25_000 == 7;
+    let mut left: Vec<_> = Vec::new();
+    for (place, waker) in woken.into_iter().enumerate() {
+        match is_left(place) {
+            true => left.push(waker),
+            false => waker.wake(),
+        }
+    }
+    assert!(task.settle().is_pending());
+    assert_eq!(answered(), COUNT - 4);
+    let kept = before.bytes_since();
+    assert!(kept * 8 < burst, "{kept} of {burst} bytes");
+    println!("{kept} of {burst} bytes");
+    // The run goes on as before, also in the slots whose memory was given back.
+    (0..1000).for_each(|id| sender.try_send(source(COUNT + id)).unwrap());
+    assert!(task.settle().is_pending());
+    wakers.take().into_iter().chain(left).for_each(Waker::wake);
+    drop(sender);
+    let streamed = task.finish().unwrap();
+    assert_eq!((streamed.delivered, answered()), (COUNT + 1000, 1004));
 }
 
 #[test]

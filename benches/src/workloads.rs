@@ -47,10 +47,14 @@ pub(crate) fn all() -> Vec<Workload> {
         units: None,
     };
     vec![
-        workload("ready at once", &[1, 10, 1000, 100_000], joined::ready),
+        workload(
+            "ready at once",
+            &[1, 3, 10, 32, 1000, 100_000],
+            joined::ready,
+        ),
         workload(
             "pending once",
-            &[1, 10, 1000, 100_000],
+            &[1, 3, 10, 32, 1000, 100_000],
             joined::pending_once,
         ),
         workload("pending four times", &[1000], joined::pending_four_times),
@@ -151,10 +155,10 @@ pub(crate) fn all() -> Vec<Workload> {
         ),
         workload("tasks: computing", &[10, 1000], real::computing_tasks),
         workload("256 at a time, timeout each", &[100_000], timed::each),
-        workload("fan-out under a deadline", &[5], timed::whole),
+        workload("fan-out under a deadline", &[1, 5, 32], timed::whole),
         workload(
             "fan-out under a deadline, waiting",
-            &[5],
+            &[1, 5, 32],
             timed::whole_waiting,
         ),
         workload(

@@ -13,15 +13,15 @@
 
 use std::cell::RefCell;
 
-use super::ready::Wakeups;
+use super::ready::{MOST_SPARES, Wakeups};
 use super::slots::Links;
 use super::sync::thread_local;
 
 /// The most trees in a pool.
 const MOST_TREES: usize = 32;
 
-/// The most wakers in a pool, and the most slots of one entry that are linked.
-const MOST_WAKERS: usize = 4096;
+/// The most wakers in a pool, and the most links of one entry.
+const MOST_WAKERS: usize = MOST_SPARES;
 
 thread_local! {
     // The macro of loom takes no const block.

@@ -33,8 +33,8 @@ use tree::{
     AWAKE, DIRECT, DIRECT_SLOTS, FANOUT, FLAGS, MOST_SEGMENTS, SEGMENTS, SINGLE, Tree,
     segment_start, single_slot,
 };
-pub(super) use wakers::CountedWaker;
 use wakers::Spares;
+pub(super) use wakers::{CountedWaker, MOST_SPARES};
 
 use super::sync::fence;
 use crate::panics::Panics;
@@ -511,6 +511,14 @@ impl Ready {
     #[inline]
     pub(crate) fn has_kept(&self) -> bool {
         self.kept > 0 && self.slots <= Wakeups::MOST_SLOTS
+    }
+
+    /// Takes the waker of a slot that is not used any more. It is spare, unless someone still has a clone.
+    pub(crate) fn take_unused(&mut self, waker: CountedWaker) {
+        self.kept -= 1;
+        if !waker.is_kept() {
+            self.spares.add(waker);
+        }
     }
 
     /// Takes the waker of a slot back, at the end of the run.

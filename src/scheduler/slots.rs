@@ -32,6 +32,8 @@ pub(crate) struct Slots<K, G> {
     starts: Vec<Option<Instant>>,
     /// What few runs need. `None` until it is used.
     extras: Option<Box<Extras>>,
+    /// The most sources in flight since memory was given back.
+    peak: usize,
 }
 
 /// What only some runs note of their sources.
@@ -58,6 +60,9 @@ impl Extras {
         self.wakes.set(slot, None);
     }
 }
+
+/// The fewest sources in flight whose memory is given back when most of them have ended.
+const BURST: usize = 256;
 
 pin_project! {
     /// A place for one source at a time.
@@ -90,6 +95,7 @@ impl<K, G> Slots<K, G> {
             order: Order::new(),
             starts: Vec::new(),
             extras: None,
+            peak: 0,
         }
     }
 
@@ -105,7 +111,8 @@ impl<K, G> Slots<K, G> {
             if !ready.has_kept() {
                 break;
             }
-            if let Some(waker) = self.slots.get(index).project().waker.take() {
+            let slot = self.slots.get(index);
+            if let Some(waker) = slot.and_then(|slot| slot.project().waker.take()) {
                 ready.take_back(waker);
             }
         }
@@ -114,6 +121,36 @@ impl<K, G> Slots<K, G> {
 
     pub(crate) fn len(&self) -> usize {
         self.order.len()
+    }
+
+    /// Gives memory back if a burst of sources is over. To be called now and then.
+    #[inline]
+    pub(crate) fn note_len(&mut self, ready: &mut Ready) {
+        let len = self.len();
+        self.peak = self.peak.max(len);
+        if self.peak >= BURST && len <= self.peak / 16 {
+            self.give_back(ready);
+        }
+    }
+
+    /// Gives the memory of unused slots back. This looks at all slots, so it waits until enough sources
+    /// have ended.
+    #[cold]
+    fn give_back(&mut self, ready: &mut Ready) {
+        let ended = self.peak - self.len();
+        if ended < self.slots.len() / 64 {
+            return;
+        }
+        self.peak = self.len();
+        let discard = |slot: Pin<&mut Slot<K, G>>| {
+            if let Some(waker) = slot.project().waker.take() {
+                ready.take_unused(waker);
+            }
+        };
+        self.slots.give_back(|slot| slot.id.is_some(), discard);
+        self.order.compact();
+        self.starts.truncate(self.slots.len());
+        self.starts.shrink_to_fit();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -127,7 +164,7 @@ impl<K, G> Slots<K, G> {
         if index == self.slots.len() {
             self.slots.grow();
         }
-        let mut slot = self.slots.get(index).project();
+        let mut slot = self.slots.get_or_default(index).project();
         *slot.id = Some(id);
         slot.source.set(source);
         if let Some(start) = self.starts.get_mut(index) {
@@ -142,7 +179,7 @@ impl<K, G> Slots<K, G> {
     /// Fills a slot that was taken without a source.
     #[inline]
     pub(crate) fn fill(&mut self, index: usize, make: impl FnOnce(&K) -> G) {
-        let mut slot = self.slots.get(index).project();
+        let mut slot = self.slots.get_or_default(index).project();
         if let Some(id) = slot.id {
             slot.source.set(Some(make(id)));
         }
@@ -178,7 +215,10 @@ impl<K, G> Slots<K, G> {
         panics: &mut Panics,
         poll: impl FnOnce(Pin<&mut G>, &mut Context<'_>) -> Poll<R>,
     ) -> Poll<(K, R)> {
-        let mut slot = self.slots.get(index).project();
+        let Some(slot) = self.slots.get(index) else {
+            return Poll::Pending;
+        };
+        let mut slot = slot.project();
         let Some(source) = slot.source.as_mut().as_pin_mut() else {
             return Poll::Pending;
         };
@@ -209,7 +249,7 @@ impl<K, G> Slots<K, G> {
 
     /// The source in the slot, with its id.
     pub(crate) fn source(&mut self, index: usize) -> Option<(&K, Pin<&mut G>)> {
-        let slot = self.slots.get(index).project();
+        let slot = self.slots.get(index)?.project();
         let id = slot.id.as_ref()?;
         Some((id, slot.source.as_pin_mut()?))
     }
@@ -275,7 +315,7 @@ impl<K, G> Slots<K, G> {
     /// panics is noted in `panics`.
     #[inline]
     pub(crate) fn remove(&mut self, index: usize, panics: &mut Panics) -> Option<K> {
-        let slot = self.slots.get(index).project();
+        let slot = self.slots.get(index)?.project();
         let id = slot.id.take()?;
         self.order.release(index);
         if let Some(extras) = &mut self.extras {
@@ -343,8 +383,11 @@ impl<K, G> Slots<K, G> {
         index: usize,
         wakes_at: impl FnOnce(Pin<&mut G>) -> Option<Instant>,
     ) {
-        let slot = self.slots.get(index).project();
-        let at = slot.source.as_pin_mut().and_then(wakes_at);
+        let source = self
+            .slots
+            .get(index)
+            .and_then(|slot| slot.project().source.as_pin_mut());
+        let at = source.and_then(wakes_at);
         if at.is_some() || self.extras.is_some() {
             self.extras.get_or_insert_default().wakes.set(index, at);
         }

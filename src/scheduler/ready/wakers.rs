@@ -63,6 +63,9 @@ impl CountedWaker {
     }
 }
 
+/// The most wakers of a tree that no slot has.
+pub(in crate::scheduler) const MOST_SPARES: usize = 4096;
+
 /// The wakers of a tree that no slot has.
 #[derive(Debug, Default)]
 pub(super) struct Spares {
@@ -105,9 +108,11 @@ impl Spares {
         }
     }
 
-    /// Adds the waker of a slot, at the end of a run.
+    /// Adds the waker of a slot, or drops it if there are enough.
     pub(super) fn add(&mut self, waker: CountedWaker) {
-        self.others.push(waker);
+        if self.others.len() < MOST_SPARES {
+            self.others.push(waker);
+        }
     }
 
     /// Drops all but so many.

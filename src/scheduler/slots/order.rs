@@ -137,6 +137,28 @@ impl Order {
         }
     }
 
+    /// Sorts the free list, so that the first slots are used again before the others, and forgets the free
+    /// slots after the last used one.
+    pub(super) fn compact(&mut self) {
+        let mut is_used = vec![false; self.nodes.len()];
+        let mut last = SENTINEL;
+        let mut node = self.nodes.first().map_or(SENTINEL, |first| first.newer);
+        while node != SENTINEL {
+            is_used[node as usize] = true;
+            last = last.max(node);
+            node = self.nodes[node as usize].newer;
+        }
+        self.nodes.truncate(last as usize + 1);
+        self.nodes.shrink_to_fit();
+        self.deadlines.truncate(self.nodes.len());
+        self.deadlines.shrink_to_fit();
+        self.free = SENTINEL;
+        for node in (1..=last).rev().filter(|node| !is_used[*node as usize]) {
+            self.nodes[node as usize].newer = self.free;
+            self.free = node;
+        }
+    }
+
     /// The used slot that was taken first.
     #[inline]
     pub(super) fn oldest(&self) -> Option<usize> {

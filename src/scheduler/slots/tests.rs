@@ -159,12 +159,108 @@ fn deadlines_are_in_the_order_of_the_starts() {
 }
 
 #[test]
-fn values_of_up_to_a_kibibyte_share_allocations() {
-    type Kibibyte = [[u64; 32]; 4];
-    let mut small = Storage::<Kibibyte>::new();
-    small.grow();
-    assert_eq!(small.len(), 4);
-    let mut large = Storage::<(Kibibyte, u8)>::new();
-    large.grow();
-    assert_eq!(large.len(), 1);
+fn values_of_up_to_half_a_kibibyte_share_allocations() {
+    type HalfKibibyte = [[u64; 16]; 4];
+    let lengths = |grow: &mut dyn FnMut() -> usize| [(); 6].map(|()| grow());
+    let mut small = Storage::<HalfKibibyte>::new();
+    let grown = lengths(&mut || {
+        small.grow();
+        small.len()
+    });
+    assert_eq!(grown, [4, 8, 12, 16, 32, 48]);
+    let mut large = Storage::<(HalfKibibyte, u8)>::new();
+    let grown = lengths(&mut || {
+        large.grow();
+        large.len()
+    });
+    assert_eq!(grown, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn each_index_has_a_value_of_its_own() {
+    let mut storage = Storage::<usize>::new();
+    while storage.len() < 200 {
+        storage.grow();
+    }
+    for index in 0..storage.len() {
+        *storage.get(index).unwrap() = index;
+    }
+    for index in 0..storage.len() {
+        assert_eq!(*storage.get(index).unwrap(), index);
+    }
+}
+
+#[test]
+fn memory_of_values_that_are_not_used_is_given_back() {
+    for used in [&[][..], &[0], &[15], &[16], &[47, 100], &[100, 101, 199]] {
+        let mut storage = Storage::<usize>::new();
+        while storage.len() < 208 {
+            storage.grow();
+        }
+        for index in used {
+            *storage.get(*index).unwrap() = 1 + index;
+        }
+        let mut discarded = 0;
+        storage.give_back(|value| *value > 0, |_| discarded += 1);
+        let sixteens = used.iter().filter(|index| **index >= 16);
+        let sixteens: std::collections::BTreeSet<_> = sixteens.map(|index| index / 16).collect();
+        assert_eq!(discarded, 208 - 16 - 16 * sixteens.len());
+        assert_eq!(
+            storage.len(),
+            16 * (1 + sixteens.last().copied().unwrap_or(0))
+        );
+        for index in 0..storage.len() {
+            let expected = match used.contains(&index) {
+                true => Some(1 + index),
+                false => (index < 16 || sixteens.contains(&(index / 16))).then_some(0),
+            };
+            assert_eq!(storage.get(index).map(|value| *value), expected);
+        }
+        for index in 0..storage.len() {
+            let expected = if used.contains(&index) { 1 + index } else { 0 };
+            assert_eq!(*storage.get_or_default(index), expected);
+        }
+    }
+    let mut large = Storage::<[[u64; 32]; 4]>::new();
+    (0..10).for_each(|_| large.grow());
+    large.get(3).unwrap()[0][0] = 1;
+    large.give_back(|value| value[0][0] > 0, |_| {});
+    assert_eq!(large.len(), 4);
+    assert!((0..3).all(|index| large.get(index).is_none()));
+    assert_eq!(
+        large.get_or_default(1)[0][0] + large.get(3).unwrap()[0][0],
+        1
+    );
+}
+
+#[test]
+fn slots_are_used_again_in_order_after_a_burst() {
+    let (mut slots, indices) = filled(0..3000);
+    let mut ready = Ready::new();
+    slots.note_len(&mut ready);
+    let kept = [7, 40, 2000];
+    // In an order that looks random.
+    for number in 0..3000 {
+        let index = number * 7 % 3000;
+        if !kept.contains(&index) {
+            remove(&mut slots, indices[index]);
+        }
+    }
+    assert_eq!(slots.slots.len(), 3008);
+    slots.note_len(&mut ready);
+    assert_eq!(slots.slots.len(), 2000 / 16 * 16 + 16);
+    assert!(slots.slots.get(100).is_none());
+    assert_eq!(
+        slots.poll(100, &mut ready, &mut Panics::default(), |_, _| Poll::Ready(
+            ()
+        )),
+        Poll::Pending
+    );
+    let again: Vec<_> = (0..100).map(|id| insert(&mut slots, id)).collect();
+    let free = (0..).filter(|index| !kept.contains(index));
+    assert!(again.into_iter().eq(free.take(100)));
+    assert_eq!(slots.len(), 103);
+    let order = drain(&mut slots);
+    assert_eq!(order[..3], [7, 40, 2000]);
+    assert!(order[3..].iter().copied().eq(0..100));
 }
