@@ -234,6 +234,24 @@ fn memory_of_values_that_are_not_used_is_given_back() {
 }
 
 #[test]
+fn waker_of_a_burst_that_is_still_held_is_lent_to_no_other() {
+    let (mut slots, indices) = filled(0..1000);
+    let mut ready = Ready::new();
+    ready.cover(1000);
+    let mut held = wakers(&mut slots, &mut ready, &indices).split_off(300);
+    let held = held.swap_remove(0);
+    slots.note_len(&mut ready);
+    for index in indices {
+        remove(&mut slots, index);
+    }
+    slots.note_len(&mut ready);
+    assert!(slots.slots.get(300).is_none());
+    let again: Vec<_> = (0..1000).map(|id| insert(&mut slots, id)).collect();
+    let others = wakers(&mut slots, &mut ready, &again);
+    assert!(others.iter().all(|other| !other.will_wake(&held)));
+}
+
+#[test]
 fn slots_are_used_again_in_order_after_a_burst() {
     let (mut slots, indices) = filled(0..3000);
     let mut ready = Ready::new();
