@@ -99,12 +99,15 @@ impl<T: Default> Storage<T> {
     #[inline(always)]
     pub(super) fn get(&mut self, index: usize) -> Option<Pin<&mut T>> {
         if Self::IS_LARGE {
-            return Some(self.large[index].as_mut()?.as_mut());
+            return Some(self.large.get_mut(index)?.as_mut()?.as_mut());
         }
         let four = match index / 4 {
             0 => self.first.as_mut()?.as_mut(),
-            four @ 1..4 => self.fours[four - 1].as_mut(),
-            four => self.sixteens[four / 4 - 1].as_mut()?.as_mut().get(four),
+            four @ 1..4 => self.fours.get_mut(four - 1)?.as_mut(),
+            four => {
+                let sixteen = self.sixteens.get_mut(four / 4 - 1)?.as_mut()?;
+                sixteen.as_mut().get(four)
+            }
         };
         Some(four.get(index))
     }
