@@ -3,6 +3,7 @@
 //! - [`from_go`]: contexts, `errgroup`, wait groups and channels, each beside its counterpart.
 //! - [`from_join_set`]: for code that spawns its sources on tokio.
 //! - [`from_buffer_unordered`]: for code that drives a stream of futures.
+//! - [`from_others`]: for users of Java, Kotlin, Trio and Elixir.
 //! - [`from_queue`]: for work that arrives over time: queues, crawlers, pipelines, order, graceful
 //!   shutdown.
 //! - [`limits`]: which limit to take, per host, shared by runs, adaptive, by weight and per second; deadlocks.
@@ -20,6 +21,9 @@ pub mod from_join_set {}
 
 #[doc = include_str!("guide/from_buffer_unordered.md")]
 pub mod from_buffer_unordered {}
+
+#[doc = include_str!("guide/from_others.md")]
+pub mod from_others {}
 
 #[doc = include_str!("guide/from_queue.md")]
 pub mod from_queue {}

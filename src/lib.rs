@@ -22,7 +22,7 @@
 //! | [`for_each_result`] | passes each outcome to an async closure as soon as it arrives | what was handled, and what was not |
 //!
 //! A *source* is an id, of any type, and a future that resolves to a `Result`. All sources run
-//! concurrently in the task that polls the operation: nothing is spawned, nothing blocks, and any
+//! concurrently in the task that polls the operation: it spawns no task and blocks no thread, and any
 //! executor works. When an operation resolves, all its sources are dropped; when it is dropped, every
 //! source in it is dropped with it.
 //!
@@ -88,6 +88,7 @@
 //! | tests that do not wait for timeouts | [`timer`], with a [`TestTimer`] or with the timer of a runtime, see [the guide](guide::recipes#the-timer-of-a-runtime) |
 //! | a second attempt when a source is slow | [`hedge`] |
 //! | a second attempt when a source fails | [`retry`], see [the guide](guide::recipes#deadlines-that-span-retries) |
+//! | sources that compute, on all cores | [`spawned`] |
 //! | a panic of a source as one more error | [`catch_panics`] |
 //! | a progress bar, metrics, a trace | [`observe`] |
 //!
@@ -111,9 +112,6 @@
 //! # When not to use this
 //!
 //! - For two or three futures of different types: `join!` and `select!` are simpler.
-//! - For work that keeps the processor busy: sources share one task, and so one thread. Let each
-//!   source await a task of your executor that does the work, see [the
-//!   guide](guide::recipes#parallelism).
 //! - For work that has to outlive the code that started it: dropping a run drops its sources.
 //!
 //! # How it compares
@@ -128,7 +126,7 @@
 //! | fail-fast, quorum | yes, with the partial result | `try_collect`, `take`, without it | `try_join`, `race_ok`, without it | `try_join_all`, without it | by hand |
 //! | polls only woken sources | yes | yes | `join` and groups; not `race` | yes | yes |
 //! | sources may borrow, or be `!Send` | yes | yes | yes | yes | no; `spawn_local` |
-//! | runs on all cores | no | no | no | no | yes |
+//! | runs on all cores | [`spawned`] | no | no | no | yes |
 //! | executors | any | any | any | any | tokio |
 //! | drops its futures at once when dropped | yes | yes | yes | yes | when each task is next scheduled |
 //! | more sources while it runs | [`from_stream`] | `push` | `FutureGroup::insert` | `push` | `spawn` |
@@ -142,9 +140,15 @@
 //! | `unsafe` code | none | yes | yes | yes | yes |
 //!
 //! What each costs, with figures, is in the
-//! [README](https://github.com/futures-aggregate/futures-aggregate#what-it-costs). In short: for a
-//! handful of sources `join_all` is faster; where many are ready together this crate is faster; where
-//! they are woken one at a time futures-buffered is faster by some percent.
+//! [benchmarks](https://github.com/futures-aggregate/futures-aggregate/blob/main/docs/benchmarks.md). In
+//! short: for a handful of sources that are ready at once, `join_all` is faster, because it makes no wakers
+//! and keeps no account; where many sources wait, this crate is faster; where very many are woken at random,
+//! futures-buffered is.
+//!
+//! Three crates do parts of this. [future-queue] runs a stream of futures under weights and in groups, as
+//! [`weight`] and [`concurrency_per`] do; it has no deadline and no ids. [futures-bounded] has sets and maps of
+//! futures with a capacity and a timeout for each future; a set that is full returns the future.
+//! `JoinMap` and `JoinQueue` of [tokio-util] add keys and order to [`JoinSet`].
 //!
 //! # Features
 //!
@@ -185,6 +189,9 @@
 //! [futures-concurrency]: https://docs.rs/futures-concurrency
 //! [futures-buffered]: https://docs.rs/futures-buffered
 //! [`JoinSet`]: https://docs.rs/tokio/latest/tokio/task/struct.JoinSet.html
+//! [future-queue]: https://docs.rs/future-queue
+//! [futures-bounded]: https://docs.rs/futures-bounded
+//! [tokio-util]: https://docs.rs/tokio-util/latest/tokio_util/task/
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -11,6 +11,9 @@ mod programs {
     #[doc = include_str!("../../../src/guide/from_buffer_unordered.md")]
     mod from_buffer_unordered {}
 
+    #[doc = include_str!("../../../src/guide/from_others.md")]
+    mod from_others {}
+
     #[doc = include_str!("../../../src/guide/from_queue.md")]
     mod from_queue {}
 
