@@ -43,6 +43,11 @@ use crate::sealed::Sealed;
 /// assert_eq!(count(each(0..3, |_| ready(Ok::<_, ()>(1)))).await, 3);
 /// # });
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no sources: pairs of an id and a future",
+    label = "this yields no pairs `(id, future)`",
+    note = "pass `each(ids, make)`, an iterator of pairs `(id, future)`, or `from_stream(stream)` for a stream of such pairs"
+)]
 pub trait IntoSources: Sealed {
     /// The caller's name for a source.
     type Id;
@@ -61,6 +66,11 @@ pub(crate) type Weigh<'a, K> = &'a mut dyn FnMut(&K) -> usize;
 /// Sources that are not started yet.
 ///
 /// The trait is sealed. [`IntoSources`] says what implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no sources: pairs of an id and a future",
+    label = "this yields no pairs `(id, future)`",
+    note = "pass `each(ids, make)`, an iterator of pairs `(id, future)`, or `from_stream(stream)` for a stream of such pairs"
+)]
 pub trait Sources: Sealed {
     /// The caller's name for a source.
     type Id;
@@ -161,6 +171,11 @@ pub trait Sources: Sealed {
 /// [sources](IntoSources), or a stream of them.
 ///
 /// The trait is sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no batches of sources",
+    label = "this yields no batches",
+    note = "pass an iterator of batches, each of them `each(ids, make)`, an iterator of pairs `(id, future)`, or `from_stream(stream)`; or `from_stream` of a stream of batches"
+)]
 pub trait IntoBatches: Sealed {
     /// The sources of one batch.
     type Batch: IntoSources;
@@ -191,6 +206,7 @@ pub trait Items: Sealed {
     fn items_left(&self) -> (usize, Option<usize>);
 }
 
+#[diagnostic::do_not_recommend]
 impl<I: Iterator> Items for I {
     type Item = I::Item;
 
@@ -207,8 +223,10 @@ impl<I: Iterator> Items for I {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<L> Sealed for L where L: IntoIterator {}
 
+#[diagnostic::do_not_recommend]
 impl<L, K, F> IntoSources for L
 where
     L: IntoIterator<Item = (K, F)>,
@@ -222,6 +240,7 @@ where
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<B, L> IntoBatches for B
 where
     B: IntoIterator<Item = L>,
@@ -301,6 +320,7 @@ impl<S: Stream> Items for FromStream<S> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S, K, F> IntoSources for FromStream<S>
 where
     S: Stream<Item = (K, F)>,
@@ -333,6 +353,7 @@ impl<S> fmt::Debug for FromStream<S> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<L, K, F> Sources for L
 where
     L: Items<Item = (K, F)>,

@@ -98,14 +98,39 @@ pub use sink::Sink;
 #[doc(alias = "buffer_unordered")]
 pub fn stream_results<L, K, F, T, E>(
     sources: L,
-    sender: Sender<Outcome<K, T, E>>,
+    sender: impl OutcomeSender<Outcome<K, T, E>>,
 ) -> StreamResults<L::Sources, K, F, T, E, impl Deliver<Outcome<K, T, E>>>
 where
     L: IntoSources<Id = K, Future = F>,
     F: Future<Output = Result<T, E>>,
 {
-    let sink = Sink::new(delivery(sender));
+    let sink = Sink::new(delivery(sender.into_sender()));
     Operation::new(sources.into_sources(), Options::NONE, sink)
+}
+
+/// The sender of a channel for outcomes of type `O`: that of the crate async-channel.
+///
+/// It is a trait so that the compiler can say this if the sender is another one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an `async_channel::Sender` of outcomes",
+    label = "this is no sender of async-channel, or one of other values",
+    note = "make the channel by `async_channel::bounded(n)` or `async_channel::unbounded()` of async-channel 2; for another channel, use `for_each_result` and send in its closure"
+)]
+pub trait OutcomeSender<O>: private::IsSender {
+    #[doc(hidden)]
+    fn into_sender(self) -> Sender<O>;
+}
+
+impl<O> OutcomeSender<O> for Sender<O> {
+    fn into_sender(self) -> Self {
+        self
+    }
+}
+
+/// The trait that seals all others is implemented for iterators, which a sender may be one day.
+mod private {
+    pub trait IsSender {}
+    impl<O> IsSender for async_channel::Sender<O> {}
 }
 
 /// The future of [`stream_results`]: the driver that the caller spawns.

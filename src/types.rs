@@ -92,7 +92,7 @@ pub use crate::process_batch::{Batch, Batcher, Numbered};
 pub use crate::scheduler::{AnySignals, First, MaybeSignal, Never, Signals};
 pub use crate::sources::{Each, FromStream, IntoBatches, IntoSources, Items, Sources};
 pub use crate::spawned::{Gone, SourceTask, Spawned, SpawnedSource};
-pub use crate::stream_results::{Deliver, Sink};
+pub use crate::stream_results::{Deliver, OutcomeSender, Sink};
 #[cfg(any(test, feature = "test-util"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub use crate::timer::{AutoAdvance, TestSleep};
