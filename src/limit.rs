@@ -69,6 +69,8 @@ struct State {
     limit: usize,
     /// The places that are taken, or granted.
     in_use: usize,
+    /// Places that were given back twice, until the second one to do so takes them again.
+    owed: usize,
     /// Who waits for a place, in the order of their tickets.
     queue: BTreeMap<u64, Waiter>,
     /// The number of the next ticket.
@@ -216,6 +218,7 @@ impl Limit {
             state: Arc::new(Mutex::new(State {
                 limit,
                 in_use: 0,
+                owed: 0,
                 queue: BTreeMap::new(),
                 next: 0,
                 adaptive,
@@ -288,6 +291,15 @@ impl Limit {
         was_taken
     }
 
+    /// Gives back the places of a source that has left its run. A retry in a task of its own may have given
+    /// them back before, and takes them again later.
+    pub(crate) fn end(&self, weight: usize) {
+        let mut state = self.lock();
+        state.owed += weight.saturating_sub(state.in_use);
+        state.in_use = state.in_use.saturating_sub(weight);
+        grant(state);
+    }
+
     /// Whether it is the same limit.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
@@ -296,7 +308,9 @@ impl Limit {
     /// Takes a place although there may be none. It is about to be given back.
     pub(crate) fn take_anyway(&self, weight: usize) {
         let mut state = self.lock();
-        state.in_use = state.in_use.saturating_add(weight);
+        let owed = state.owed.min(weight);
+        state.owed -= owed;
+        state.in_use = state.in_use.saturating_add(weight - owed);
     }
 
     /// Waits for places. `waker` is woken when they are there.

@@ -14,6 +14,9 @@ use crate::panics::{Contained, Panics};
 use crate::sealed::Sealed;
 use crate::sources::{Sources, Weigh};
 
+/// The fewest sources in flight whose memory is given back when all of them have ended.
+const BURST: usize = 256;
+
 /// Sources of a list `L` under one more limit, as [`concurrency_per`](crate::Operation::concurrency_per) and
 /// [`weight`](crate::Operation::weight) add it. `K` is the id of a source and `D` what its future is made of.
 pub struct Parking<L, K, D, R> {
@@ -260,6 +263,9 @@ where
         if let Some(place) = place {
             self.in_use = self.in_use.saturating_sub(place.weight);
             self.groups.leave(place.group);
+            if self.in_use == 0 && self.started.len() >= BURST {
+                self.started = Vec::new();
+            }
         }
         self.list.get_mut().note_end(index);
     }

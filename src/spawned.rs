@@ -23,29 +23,37 @@ use crate::sources::{IntoSources, Sources};
 /// | executor | spawner |
 /// |---|---|
 /// | tokio | `\|task\| { tokio::spawn(task); }` |
-/// | tokio, one thread | `\|task\| { tokio::task::spawn_local(task); }` |
+/// | tokio, one thread, in a `LocalSet` | `\|task\| { tokio::task::spawn_local(task); }` |
 /// | async-std | `\|task\| { async_std::task::spawn(task); }` |
 /// | smol | `\|task\| smol::spawn(task).detach()` |
 /// | `ThreadPool` of futures | `\|task\| pool.spawn_ok(task)` |
 ///
-/// Everything else stays as it is: limits, timeouts, policies, and the account of every source. Use it with
-/// any operation, and with any kind of sources.
+/// The handle that an executor returns must not cancel the task when it is dropped: with smol, call `detach`.
 ///
-/// - A task is spawned when its source starts, so all limits hold.
-/// - The timeout of a source begins when its task is spawned, and not when the executor first polls it.
-/// - **Dropped means cancelled.** If the source times out, or the run ends or is dropped, the task drops the
-///   source's future when it is polled next, and ends. Its executor polls it at once, unless its threads are
-///   busy. The run does not wait for that. To wait, take [`tasks`](Spawned::tasks) before the run, and await
-///   [`gone`](Tasks::gone) after it.
+/// Limits, timeouts, policies and the account of every source stay as they are. Use it with any operation, and
+/// with any kind of sources.
+///
+/// - A task is spawned when its source starts, so at most as many tasks are spawned as the limits admit. Set
+///   [`concurrency`](crate::Operation::concurrency) to the number of cores if the sources compute: a
+///   [`source_timeout`](crate::Operation::source_timeout) begins when the task is spawned, also if it has to wait
+///   for a core.
+/// - **Dropped means cancelled.** If the source times out, or the run ends or is dropped, the task is woken,
+///   drops the source's future when its executor polls it, and ends. Until then a source that has timed out may
+///   still compute beside the next one, which has its place. The run does not wait for that. To wait, take
+///   [`tasks`](Spawned::tasks) before the run, and await [`gone`](Tasks::gone) after it, inside the same runtime.
 /// - When the run has an outcome, the future of that source has been dropped.
 /// - A panic of a source is caught in its task, and is what it is without `spawned`: it unwinds from the
-///   run, or is the outcome [`Panicked`](crate::SourceError::Panicked) with its message.
+///   run, or is the outcome [`Panicked`](crate::SourceError::Panicked) with its message. So is a panic of its
+///   destructor after an answer. If the source was cancelled, there is no run for a panic of its destructor, and
+///   only the panic hook reports it.
 /// - If the executor drops a task that has not ended, because it shuts down or because the caller has
 ///   aborted the task, the source never answers. That is no panic: the source is unfinished when the run
 ///   ends. Give such a run a deadline.
+/// - The spawner is dropped when the last source has started. If it owns its runtime, that goes with it: keep the
+///   runtime elsewhere.
 ///
-/// The future of a source must be `Send` if the executor has several threads. What the run returns is the
-/// same.
+/// If the executor needs tasks that are `Send + 'static`, as all with several threads do, the futures of the
+/// sources and their outputs must be so. Ids need not be, and neither need the run itself.
 ///
 /// This costs an allocation for each source, beside that of the executor.
 ///

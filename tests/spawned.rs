@@ -13,11 +13,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use common::script::yield_now;
-use common::{Answer, NEVER, Task, alive, ids, panic_of, polls, source, sources};
+use common::waker::{Use, waker};
+use common::{Answer, NEVER, Task, alive, ids, panic_of, polls, sources};
 use futures_aggregate::types::SourceTask;
 use futures_aggregate::{
     Interrupted, Limit, Reason, SourceError, TestTimer, each, fetch_and_aggregate, for_each_result,
-    from_stream, hedge, process_batch, spawned, stream_results,
+    from_stream, hedge, process_batch, retry, spawned, stream_results,
 };
 
 /// Tasks in the order in which they were spawned. `None` is one that has ended.
@@ -296,8 +297,9 @@ fn panic_of_the_spawner_is_that_of_the_source() {
     assert!(message.contains("there is no runtime"), "{message}");
 }
 
+/// There is no run any more that it could unwind from, and the task of an executor must not panic for it.
 #[test]
-fn panic_in_the_destructor_of_a_cancelled_source_unwinds_from_its_task() {
+fn panic_in_the_destructor_of_a_cancelled_source_is_dropped() {
     let executor = Executor::default();
     let (handles, sources) = sources(2);
     handles[0].on_drop(|| panic!("the destructor breaks"));
@@ -306,22 +308,154 @@ fn panic_in_the_destructor_of_a_cancelled_source_unwinds_from_its_task() {
     let mut run = Task::new(fetch_and_aggregate(sources, NEVER));
     assert!(executor.drive(&mut run).is_pending());
     run.drop_future();
-    assert_eq!(panic_of(|| executor.run()), "the destructor breaks");
     executor.run();
     assert_eq!((tasks.alive(), alive(&handles)), (0, 0));
 }
 
 #[test]
-fn answer_counts_although_the_destructor_of_its_source_panics() {
+fn panic_in_the_destructor_of_an_answered_source_unwinds_from_the_run_and_its_answer_counts() {
     let executor = Executor::default();
-    let (handle, source) = source();
-    handle.on_drop(|| panic!("the destructor breaks"));
-    handle.answer(Ok(1));
-    let sources = spawned([(0, source)], executor.spawner());
+    let (handles, sources) = sources(2);
+    handles[0].on_drop(|| panic!("the destructor breaks"));
+    handles[0].answer(Ok(1));
+    let sources = spawned(sources, executor.spawner());
     let mut run = Task::new(fetch_and_aggregate(sources, NEVER));
     assert!(run.settle().is_pending());
-    assert_eq!(panic_of(|| executor.run()), "the destructor breaks");
-    assert_eq!(run.finish().unwrap().results, [(0, 1)]);
+    executor.run();
+    assert_eq!(panic_of(|| run.settle()), "the destructor breaks");
+    handles[1].answer(Ok(2));
+    let Poll::Ready(Ok(aggregate)) = executor.drive(&mut run) else {
+        panic!("the run has not ended");
+    };
+    assert_eq!(aggregate.results, [(0, 1), (1, 2)]);
+}
+
+/// A source that waits, and panics when it is dropped.
+struct Breaks;
+
+impl Future for Breaks {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Answer> {
+        Poll::Pending
+    }
+}
+
+impl Drop for Breaks {
+    fn drop(&mut self) {
+        panic!("the destructor breaks");
+    }
+}
+
+#[test]
+fn sources_that_panic_in_their_destructors_do_not_abort() {
+    let list = || [0, 1, 2].map(|id| (id, Breaks));
+    let executor = Executor::default();
+    // Never started, or one of them.
+    for polls in [0, 1] {
+        let run = fetch_and_aggregate(spawned(Vec::from(list()), executor.spawner()), NEVER);
+        let mut run = Task::new(run.concurrency(1));
+        (0..polls).for_each(|_| assert!(run.poll().is_pending()));
+        assert_eq!(panic_of(|| run.drop_future()), "the destructor breaks");
+        executor.run();
+    }
+    let batches = [(); 2].map(|()| spawned(Vec::from(list()), executor.spawner()));
+    let run = process_batch(batches);
+    assert_eq!(panic_of(|| drop(run)), "the destructor breaks");
+    // The spawner panics as well.
+    let sources = spawned(list(), |_: SourceTask<Breaks>| {
+        panic!("there is no runtime")
+    });
+    let mut run = Task::new(fetch_and_aggregate(sources, NEVER).catch_panics());
+    let aggregate = run.finish().unwrap();
+    let error = SourceError::Panicked("there is no runtime".to_owned());
+    assert_eq!(aggregate.errors, [0, 1, 2].map(|id| (id, error.clone())));
+}
+
+/// The run gives the place back before the task is gone.
+#[test]
+fn retry_in_a_task_loses_no_place_of_a_limit() {
+    let executor = Executor::default();
+    let limit = Limit::new(1);
+    let of_retries = limit.clone();
+    let failing = each(0..1, move |_| {
+        let fails = |_| std::future::ready(Err::<u8, ()>(()));
+        retry(Duration::from_secs(3600), 5, fails).release(&of_retries)
+    });
+    let sources = spawned(failing, executor.spawner());
+    let run = fetch_and_aggregate(sources, NEVER).concurrency(&limit);
+    let mut run = Task::new(run);
+    assert!(run.settle().is_pending());
+    executor.poll(0);
+    assert_eq!(limit.in_use(), 0);
+    run.drop_future();
+    let other = fetch_and_aggregate([(0, common::ready(Ok(1)))], NEVER).concurrency(&limit);
+    assert_eq!(Task::new(other).finish().unwrap().results.len(), 1);
+    executor.run();
+    assert_eq!(limit.in_use(), 0);
+}
+
+/// A waker whose clone panics may come first.
+#[test]
+fn waker_that_panics_is_forgotten() {
+    let executor = Executor::default();
+    let (handles, sources) = sources(1);
+    let mut run = Task::new(fetch_and_aggregate(
+        spawned(sources, executor.spawner()),
+        NEVER,
+    ));
+    assert!(run.settle().is_pending());
+    let mut task = Task::new(executor.0.borrow_mut()[0].take().unwrap().future);
+    let broken = waker(|used| assert_ne!(used, Use::Clone, "the clone breaks"));
+    assert!(panic_of(|| task.poll_with(&broken)).contains("the clone breaks"));
+    assert!(task.poll().is_pending());
+    run.drop_future();
+    assert!(task.is_woken() && task.poll().is_ready());
+    assert_eq!(alive(&handles), 0);
+}
+
+#[test]
+fn futures_that_waited_for_the_tasks_leave_no_waker() {
+    let executor = Executor::default();
+    let (_handles, sources) = sources(1);
+    let sources = spawned(sources, executor.spawner());
+    let tasks = sources.tasks();
+    let mut run = Task::new(fetch_and_aggregate(sources, NEVER));
+    assert!(executor.drive(&mut run).is_pending());
+    let mut gone = Task::new(tasks.gone());
+    assert!(gone.poll().is_pending());
+    assert_eq!(gone.wakers(), 1);
+    gone.drop_future();
+    assert_eq!(gone.wakers(), 0);
+}
+
+/// Another thread counts the futures while the run ends.
+#[test]
+fn future_that_is_alive_is_counted_while_the_list_ends() {
+    for _ in 0..2000 {
+        let executor = Executor::default();
+        let (_handles, sources) = sources(1);
+        let sources = spawned(sources, executor.spawner());
+        let tasks = sources.tasks();
+        let mut run = Task::new(fetch_and_aggregate(sources, NEVER));
+        let is_over = Arc::new(AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            let (counted, seen) = (tasks.clone(), Arc::clone(&is_over));
+            assert!(run.poll().is_pending());
+            let counting = scope.spawn(move || {
+                let mut least = usize::MAX;
+                while seen.load(Ordering::SeqCst) == 0 {
+                    least = least.min(counted.alive());
+                }
+                least
+            });
+            run.drop_future();
+            is_over.store(1, Ordering::SeqCst);
+            assert!(counting.join().unwrap() >= 1);
+        });
+        executor.run();
+        assert_eq!(tasks.alive(), 0);
+    }
 }
 
 #[test]

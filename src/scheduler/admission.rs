@@ -86,7 +86,7 @@ impl Drop for Places {
 fn give_back<'a>(limits: impl Iterator<Item = &'a Limit>, weight: usize) {
     let mut panics = Panics::default();
     for limit in limits {
-        panics.catch(|| limit.give_back(weight));
+        panics.catch(|| limit.end(weight));
     }
     panics.resume();
 }

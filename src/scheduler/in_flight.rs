@@ -161,10 +161,11 @@ where
 /// Whether a list is the iterator of a standard collection, whose items exist already. There is no trait
 /// for that, so this compares the name of the type.
 fn is_collection<L>() -> bool {
-    const WRAPPERS: [&str; 3] = [
+    const WRAPPERS: [&str; 4] = [
         "futures_aggregate::parking::Parking<",
         "futures_aggregate::process_batch::numbered::Numbered<",
         "futures_aggregate::sources::Each<",
+        "futures_aggregate::spawned::Spawned<",
     ];
     const COLLECTIONS: [&str; 4] = [
         "alloc::vec::",

@@ -54,6 +54,15 @@ struct Extras {
 }
 
 impl Extras {
+    /// Forgets the slots from `len` on, which are not used.
+    fn truncate(&mut self, len: usize) {
+        self.varied.truncate(len);
+        self.wakes.truncate(len);
+        truncate(&mut self.permits, len);
+        truncate(&mut self.samples, len);
+        truncate(&mut self.positions, len);
+    }
+
     /// Forgets the deadlines of the source in a slot.
     fn release(&mut self, slot: usize) {
         self.varied.release(slot);
@@ -128,7 +137,8 @@ impl<K, G> Slots<K, G> {
     pub(crate) fn note_len(&mut self, ready: &mut Ready) {
         let len = self.len();
         self.peak = self.peak.max(len);
-        if self.peak >= BURST && len <= self.peak / 16 {
+        let is_over = len == 0 && self.slots.len() >= BURST;
+        if is_over || self.peak >= BURST && len <= self.peak / 16 {
             self.give_back(ready);
         }
     }
@@ -138,7 +148,7 @@ impl<K, G> Slots<K, G> {
     #[cold]
     fn give_back(&mut self, ready: &mut Ready) {
         let ended = self.peak - self.len();
-        if ended < self.slots.len() / 64 {
+        if ended < self.slots.len() / 64 && !self.is_empty() {
             return;
         }
         self.peak = self.len();
@@ -149,8 +159,11 @@ impl<K, G> Slots<K, G> {
         };
         self.slots.give_back(|slot| slot.id.is_some(), discard);
         self.order.compact();
-        self.starts.truncate(self.slots.len());
-        self.starts.shrink_to_fit();
+        let len = self.slots.len();
+        truncate(&mut self.starts, len);
+        if let Some(extras) = &mut self.extras {
+            extras.truncate(len);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -450,6 +463,12 @@ impl<K, G> Slots<K, G> {
             None => common,
         }
     }
+}
+
+/// Forgets the values from `len` on, and gives their memory back.
+fn truncate<V>(values: &mut Vec<V>, len: usize) {
+    values.truncate(len);
+    values.shrink_to_fit();
 }
 
 fn drop_source<G>(mut source: Pin<&mut Option<G>>, panics: &mut Panics) {

@@ -32,6 +32,12 @@ impl Queue {
         }
     }
 
+    /// Forgets the slots from `len` on, which have no times.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.times.truncate(len);
+        self.times.shrink_to_fit();
+    }
+
     /// The time of a slot.
     pub(super) fn get(&self, slot: usize) -> Option<Instant> {
         *self.times.get(slot)?

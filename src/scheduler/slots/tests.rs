@@ -234,6 +234,36 @@ fn memory_of_values_that_are_not_used_is_given_back() {
 }
 
 #[test]
+fn all_memory_is_given_back_when_the_last_source_of_a_burst_has_ended() {
+    let (mut slots, indices) = filled(0..3000);
+    let mut ready = Ready::new();
+    let now = Instant::now();
+    for &index in &indices {
+        slots.note_start(index, now);
+        slots.note_position(index, None);
+        slots.limit(index, Duration::from_secs(1));
+    }
+    slots.stamp_limits(now);
+    slots.note_len(&mut ready);
+    for &index in &indices[..2999] {
+        remove(&mut slots, index);
+    }
+    slots.note_len(&mut ready);
+    assert_eq!(slots.slots.len(), 3008);
+    remove(&mut slots, indices[2999]);
+    slots.note_len(&mut ready);
+    let extras = slots.extras.as_ref().unwrap();
+    let capacities = [
+        slots.slots.len(),
+        slots.starts.capacity(),
+        extras.positions.capacity(),
+    ];
+    assert_eq!(capacities, [16; 3]);
+    insert(&mut slots, 1);
+    assert_eq!(drain(&mut slots), [1]);
+}
+
+#[test]
 fn waker_of_a_burst_that_is_still_held_is_lent_to_no_other() {
     let (mut slots, indices) = filled(0..1000);
     let mut ready = Ready::new();

@@ -29,7 +29,8 @@ impl Varied {
     /// Gives deadlines to the sources that have none yet, if the clock can express them.
     pub(super) fn stamp(&mut self, now: Instant) {
         for slot in self.fresh.drain(..) {
-            let deadline = self.timeouts[slot].and_then(|timeout| now.checked_add(timeout));
+            let timeout = self.timeouts.get(slot).copied().flatten();
+            let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
             if deadline.is_some() && self.deadlines.get(slot).is_none() {
                 self.deadlines.set(slot, deadline);
             }
@@ -42,6 +43,13 @@ impl Varied {
             *timeout = None;
             self.deadlines.set(slot, None);
         }
+    }
+
+    /// Forgets the slots from `len` on, which have no sources.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.timeouts.truncate(len);
+        self.timeouts.shrink_to_fit();
+        self.deadlines.truncate(len);
     }
 
     /// The first deadline, and its slot.
