@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use common::waker::{Use, waker};
 use common::{Answer, NEVER, Task, alive, ids, panic_of, polls, sources};
 use futures_aggregate::types::SourceTask;
 use futures_aggregate::{
-    Interrupted, Limit, Reason, SourceError, TestTimer, each, fetch_and_aggregate, for_each_result,
-    from_stream, hedge, process_batch, retry, spawned, stream_results,
+    Interrupted, Limit, Reason, SourceError, TestTimer, each, fetch_and_aggregate, from_stream,
+    hedge, process_batch, retry, spawned, stream_results,
 };
 
 /// Tasks in the order in which they were spawned. `None` is one that has ended.
@@ -130,19 +130,27 @@ fn task_is_spawned_when_its_source_starts() {
 fn future_is_dropped_before_its_outcome_is_there() {
     let executor = Executor::default();
     let (handles, sources) = sources(2);
-    let sources = spawned(sources, executor.spawner());
-    let seen = Rc::new(RefCell::new(Vec::new()));
-    let body = |(id, _): (usize, _)| {
-        seen.borrow_mut().push((id, alive(&handles)));
-        std::future::ready(Ok::<_, ()>(()))
-    };
-    let mut run = Task::new(for_each_result(sources, body));
-    assert!(executor.drive(&mut run).is_pending());
+    let mut run = Task::new(fetch_and_aggregate(
+        spawned(sources, executor.spawner()),
+        NEVER,
+    ));
+    // How many futures there are when the run is woken.
+    let seen = Arc::<Mutex<Vec<usize>>>::default();
+    let (watched, noted) = (handles.clone(), Arc::clone(&seen));
+    let woken = waker(move |used| {
+        if used == Use::Wake {
+            noted.lock().unwrap().push(alive(&watched));
+        }
+    });
+    assert!(run.poll_with(&woken).is_pending());
+    executor.run();
     handles[1].answer(Ok(1));
-    assert!(executor.drive(&mut run).is_pending());
+    executor.run();
+    assert!(run.poll_with(&woken).is_pending());
     handles[0].answer(Err("no"));
-    assert!(executor.drive(&mut run).is_ready());
-    assert_eq!(*seen.borrow(), [(1, 1), (0, 0)]);
+    executor.run();
+    assert!(run.poll_with(&woken).is_ready());
+    assert_eq!(*seen.lock().unwrap(), [1, 0]);
 }
 
 /// Ends a run with two sources in flight in some way. The tasks have to be gone when they are polled next.
