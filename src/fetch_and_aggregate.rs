@@ -126,6 +126,10 @@ pub(crate) use collector::drop_aggregate;
 #[doc(alias = "all_settled")]
 #[doc(alias = "when_all")]
 #[doc(alias = "errgroup")]
+#[doc(alias = "StructuredTaskScope")]
+#[doc(alias = "TaskGroup")]
+#[doc(alias = "nursery")]
+#[doc(alias = "JoinMap")]
 pub fn fetch_and_aggregate<L, K, F, T, E>(
     sources: L,
     timeout: Duration,

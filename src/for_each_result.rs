@@ -107,6 +107,9 @@ pub use handler::Handler;
 /// sources, so that neither keeps the other from the cooperative budget of the task.
 #[doc(alias = "for_each_concurrent")]
 #[doc(alias = "try_for_each_concurrent")]
+#[doc(alias = "async_stream")]
+#[doc(alias = "flatMapMerge")]
+#[doc(alias = "buffer_unordered")]
 pub fn for_each_result<L, K, F, T, E, M, G, B>(
     sources: L,
     body: M,

@@ -61,6 +61,9 @@ use crate::panics::{Panics, wake_each};
 /// # });
 /// ```
 #[derive(Clone)]
+#[doc(alias = "Semaphore")]
+#[doc(alias = "CapacityLimiter")]
+#[doc(alias = "bulkhead")]
 pub struct Limit {
     state: Arc<Mutex<State>>,
 }

@@ -426,6 +426,8 @@ where
     /// # });
     /// ```
     #[track_caller]
+    #[doc(alias = "withTimeout")]
+    #[doc(alias = "per_request_timeout")]
     pub fn source_timeout(mut self, timeout: Duration) -> Self {
         self.source_options().limits.source_timeout = limit(timeout);
         self
@@ -771,6 +773,8 @@ where
     /// # });
     /// ```
     #[track_caller]
+    #[doc(alias = "try_join_all")]
+    #[doc(alias = "try_collect")]
     pub fn fail_fast(mut self) -> Self {
         self.options().policies.set_fail_fast();
         self
@@ -810,6 +814,10 @@ where
     /// # });
     /// ```
     #[track_caller]
+    #[doc(alias = "any")]
+    #[doc(alias = "select_ok")]
+    #[doc(alias = "race_ok")]
+    #[doc(alias = "first_ok")]
     pub fn quorum(mut self, successes: usize) -> Self {
         self.options().policies.set_quorum(successes);
         self
@@ -1066,6 +1074,9 @@ where
     /// # });
     /// ```
     #[track_caller]
+    #[doc(alias = "CancellationToken")]
+    #[doc(alias = "context")]
+    #[doc(alias = "abort")]
     pub fn cancel_on<N: Future>(
         self,
         signal: N,

@@ -91,6 +91,8 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// batch, and of sources: an answer that arrived in time counts. A batch whose time is up starts no more
 /// sources. All batches share the budget of a poll: each takes half of what is left, at least 32 polls
 /// of sources while there are any. A batch that got none comes first in the next poll.
+#[doc(alias = "groups")]
+#[doc(alias = "sub_batches")]
 pub fn process_batch<B, L, K, F, T, E>(batches: B) -> ProcessBatch<B::Items, L::Sources, K, F, T, E>
 where
     B: IntoBatches<Batch = L>,

@@ -297,6 +297,8 @@ where
 /// assert_eq!(aggregate.results.len(), 100);
 /// # });
 /// ```
+#[doc(alias = "JoinQueue")]
+#[doc(alias = "channel")]
 pub fn from_stream<S: Stream>(stream: S) -> FromStream<S> {
     FromStream(Box::pin(stream))
 }
