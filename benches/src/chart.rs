@@ -1,4 +1,5 @@
-//! A picture of the ratios: a row for each workload, and a dot for each peer.
+//! A picture of the ratios: a row for each workload, and a dot for each peer. Of several sizes it shows the one
+//! nearest to a thousand sources; the table has all.
 
 use std::io;
 use std::path::Path;
@@ -22,6 +23,7 @@ const LEAST: f64 = 0.25;
 const MOST: f64 = 32.0;
 
 pub(crate) fn draw(rows: &[Row], file: &Path) -> io::Result<()> {
+    let rows = &one_size_each(rows);
     let bottom = TOP + rows.len() as f64 * ROW;
     let (width, height) = (RIGHT + 30.0, bottom + 40.0);
     let background = Rectangle::new().set("width", width).set("height", height);
@@ -70,6 +72,23 @@ pub(crate) fn draw(rows: &[Row], file: &Path) -> io::Result<()> {
         }
     }
     svg::save(file, &picture)
+}
+
+/// One row of each workload.
+fn one_size_each(rows: &[Row]) -> Vec<&Row> {
+    let distance = |row: &Row| (row.size as f64 / 1000.0).ln().abs();
+    let mut shown: Vec<&Row> = Vec::new();
+    for row in rows {
+        match shown.last_mut() {
+            Some(last) if last.workload == row.workload => {
+                if distance(row) < distance(last) {
+                    *last = row;
+                }
+            }
+            _ => shown.push(row),
+        }
+    }
+    shown
 }
 
 fn x(ratio: f64) -> f64 {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::workloads::Workload;
+
 /// A sample repeats its work for at least this long.
 const SAMPLE: Duration = Duration::from_millis(4);
 
@@ -22,6 +24,8 @@ impl Contender {
 
 /// The cost of a workload of one size, for each contender.
 pub(crate) struct Row {
+    pub(crate) workload: &'static str,
+    pub(crate) size: usize,
     pub(crate) name: String,
     /// Nanoseconds per source. This crate is the first.
     pub(crate) costs: Vec<(&'static str, f64)>,
@@ -39,11 +43,12 @@ impl Row {
 }
 
 pub(crate) fn measure(
-    name: String,
-    units: usize,
+    workload: &Workload,
+    size: usize,
     mut contenders: Vec<Contender>,
     samples: u32,
 ) -> Row {
+    let units = workload.units.unwrap_or(size);
     let repeats: Vec<_> = contenders.iter_mut().map(repeats_in_a_sample).collect();
     let mut times = vec![Vec::new(); contenders.len()];
     let count = contenders.len();
@@ -62,7 +67,9 @@ pub(crate) fn measure(
     }
     let costs = contenders.iter().zip(&mut times);
     Row {
-        name,
+        workload: workload.name,
+        size,
+        name: workload.row_name(size),
         costs: costs
             .map(|(contender, times)| (contender.name, median(times)))
             .collect(),

@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use num_format::{Locale, ToFormattedString};
 
 /// Measure futures-aggregate against its peers.
 #[derive(Parser)]
@@ -65,11 +64,7 @@ fn run(args: &Args) -> io::Result<()> {
     let mut rows = Vec::new();
     for workload in workloads::all() {
         for &size in &workload.sizes {
-            let name = format!(
-                "{}, {}",
-                workload.name,
-                size.to_formatted_string(&Locale::en)
-            );
+            let name = workload.row_name(size);
             let is_wanted = match args.exact {
                 true => name == args.filter,
                 false => name.contains(&args.filter),
@@ -87,8 +82,7 @@ fn run(args: &Args) -> io::Result<()> {
                 }
                 continue;
             }
-            let units = workload.units.unwrap_or(size);
-            let row = harness::measure(name, units, contenders, args.samples);
+            let row = harness::measure(&workload, size, contenders, args.samples);
             println!("{}", report::line(&row));
             rows.push(row);
         }

@@ -21,6 +21,7 @@ use async_channel::{Receiver, Sender};
 use futures::executor::block_on;
 use futures::{Stream, StreamExt};
 use futures_aggregate::Aggregate;
+use num_format::{Locale, ToFormattedString};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -37,6 +38,12 @@ pub(crate) struct Workload {
     pub(crate) contenders: fn(usize) -> Vec<Contender>,
     /// The divisor of the cost, if it is not the number of sources.
     pub(crate) units: Option<usize>,
+}
+
+impl Workload {
+    pub(crate) fn row_name(&self, size: usize) -> String {
+        format!("{}, {}", self.name, size.to_formatted_string(&Locale::en))
+    }
 }
 
 pub(crate) fn all() -> Vec<Workload> {
