@@ -14,7 +14,7 @@ const COLOURS: [&str; 7] = [
     "#8c564b", "#d62728", "#1f77b4", "#ff7f0e", "#2ca02c", "#7f7f7f", "#9467bd",
 ];
 
-const LEFT: f64 = 300.0;
+const LEFT: f64 = 330.0;
 const RIGHT: f64 = 900.0;
 const TOP: f64 = 96.0;
 const ROW: f64 = 20.0;
@@ -45,7 +45,7 @@ pub(crate) fn draw(rows: &[Row], file: &Path) -> io::Result<()> {
         .add(text(x(1.0) + 8.0, TOP - 8.0, "the peer takes longer"))
         .add(text(x(1.0) - 8.0, TOP - 8.0, "less long").set("text-anchor", "end"));
     for (place, (peer, colour)) in PEERS.iter().zip(COLOURS).enumerate() {
-        let left = 20.0 + place as f64 * 165.0;
+        let left = 20.0 + place as f64 * 138.0;
         picture = picture
             .add(dot(left + 5.0, 52.0, colour))
             .add(text(left + 16.0, 56.0, peer));
