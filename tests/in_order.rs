@@ -327,6 +327,9 @@ fn receiver_whose_waker_panics_holds_up_no_outcome() {
     assert_eq!(text, "waker of the receiver");
     assert_eq!(run.finish().unwrap().delivered, 3);
     assert_eq!(received(&receiver), [0, 1, 2]);
+    // It may wake another receiver, whose waker may panic as well.
+    let waiting = std::mem::ManuallyDrop::into_inner(waiting);
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(waiting)));
 }
 
 #[test]
