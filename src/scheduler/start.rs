@@ -366,11 +366,11 @@ where
         clock: &dyn Clock,
         driver: &impl Driver<K, G>,
     ) -> Option<Permit> {
+        if L::PARKS {
+            return self.permit(signals, clock, driver);
+        }
         if !self.may_ask(signals, driver) {
             return None;
-        }
-        if L::PARKS {
-            return self.permit_next(clock, driver);
         }
         self.admission.permit_beyond(self.in_use(driver), clock)
     }
