@@ -206,15 +206,6 @@ impl<O> Future for SpawnedSource<O> {
 impl<O> Drop for SpawnedSource<O> {
     fn drop(&mut self) {
         let mut shared = self.link.lock();
-        if self.has_answered {
-            let late_panic = shared.late_panic.take();
-            drop(shared);
-            let mut panics = Panics::default();
-            if let Some(payload) = late_panic {
-                panics.note(payload);
-            }
-            return panics.resume();
-        }
         // Release: pairs with the Acquire in the poll of the task.
         self.link.is_cancelled.store(true, Ordering::Release);
         let (run, task) = (shared.run.take(), shared.task.take());
@@ -225,6 +216,7 @@ impl<O> Drop for SpawnedSource<O> {
         match output {
             Some(Ok(output)) => drop(panics.catch(|| drop(output))),
             Some(Err(payload)) => discard(payload),
+            None if self.has_answered => drop(panics.catch(|| drop(task))),
             // The task has not ended.
             None => drop(panics.catch(|| wake_each(task))),
         }
