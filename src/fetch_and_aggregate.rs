@@ -24,7 +24,7 @@ pub(crate) use collector::drop_aggregate;
 ///   [`quorum`](crate::Operation::quorum) or a [rule](FetchAndAggregate::stop_when) is satisfied;
 /// - [`Interrupted`](crate::Interrupted) with the partial aggregate when `timeout` has passed, counted
 ///   from the first poll. [`Duration::MAX`] is no limit. [`Duration::ZERO`] polls each source once that
-///   the first poll can start, at most 128, and then ends.
+///   the first poll can start, at most 64, and then ends.
 ///
 /// Sources are pulled lazily: under a [`concurrency`](crate::Operation::concurrency) of 64, a million
 /// sources need the memory of 64. When a run ends early, the remaining items of an iterator are pulled
@@ -116,8 +116,8 @@ pub(crate) use collector::drop_aggregate;
 /// stays pending, woken sources are polled in a shuffled order, so that one that uses up the budget of
 /// the task does not keep the same others from it for ever.
 ///
-/// A poll yields to the executor after 128 polls of sources, or after a millisecond and the source that
-/// is being polled then. Runs inside a source of a run share that millisecond, and another 128 polls for
+/// A poll yields to the executor after 64 polls of sources, or after a millisecond and the source that
+/// is being polled then. Runs inside a source of a run share that millisecond, and another 64 polls for
 /// all of them; each gets at least one. Naming sources that were never started yields too, after some
 /// hundred names.
 #[doc(alias = "gather")]

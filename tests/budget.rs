@@ -17,7 +17,7 @@ const MANY: usize = 5000;
 const BOUND: usize = 1000;
 
 /// As many sources as the budget of one poll allows to poll.
-const ALL_OF_ONE_POLL: usize = 128;
+const ALL_OF_ONE_POLL: usize = 64;
 
 /// Polls until the run has ended. Panics if that takes longer than `limit`.
 fn finish_within<F: Future>(task: &mut Task<F>, limit: Duration) -> F::Output {
@@ -97,7 +97,7 @@ fn sources_that_wake_themselves_for_ever_do_not_keep_others_from_being_started()
 
 #[test]
 fn cancel_is_seen_while_sources_wake_themselves_for_ever() {
-    let (handles, list) = sources(1000);
+    let (handles, list) = sources(300);
     handles.iter().for_each(common::Handle::never_rests);
     let (cancel, signal) = source();
     let mut task = Task::new(fetch_and_aggregate(list, NEVER).cancel_on(signal));

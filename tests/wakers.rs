@@ -21,7 +21,7 @@ fn only_woken_sources_are_polled() {
 
 #[test]
 fn many_wakes_between_two_polls_wake_the_task_once() {
-    let (handles, list) = sources(100);
+    let (handles, list) = sources(60);
     let mut task = Task::new(fetch_and_aggregate(list, NEVER));
     assert!(task.settle().is_pending());
     for handle in &handles {
@@ -33,7 +33,7 @@ fn many_wakes_between_two_polls_wake_the_task_once() {
 
 #[test]
 fn run_holds_one_waker_of_its_task_while_pending_and_none_afterwards() {
-    let (handles, list) = sources(70);
+    let (handles, list) = sources(60);
     let (sender, receiver) = async_channel::unbounded();
     let mut task = Task::new(stream_results(list, sender));
     for _ in 0..3 {

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::budget::{POLLS, Ticks, Work};
+use super::budget::{Ticks, Work};
 use crate::timer::{Instant, TimerKind};
 
 /// A poll is late if it begins this long after a deadline.
@@ -47,6 +47,9 @@ const LEAST_POLLS: u32 = 3;
 /// This many polls without an outcome are a turn of the runtime: tokio polls its sockets and timers
 /// after 61 polls of tasks, if it never idles.
 pub(super) const TURN: u32 = 64;
+
+/// The most polls of sources without an outcome, unless the run is late.
+const MOST_SOURCE_POLLS: u32 = 128;
 
 /// The most polls without an outcome. It is reached only if the clock stands still, as in tests.
 pub(super) const MOST_POLLS: u32 = 4096;
@@ -264,7 +267,7 @@ impl Grace {
 
         // Then polls at once give the runtime its turn.
         let has_time = now < waits_until;
-        let is_cheap = self.idle_source_polls < POLLS;
+        let is_cheap = self.idle_source_polls < MOST_SOURCE_POLLS;
         let is_waiting = match self.arrival {
             Arrival::Late => has_turns,
             Arrival::OnTime => has_time && has_turns && is_cheap,

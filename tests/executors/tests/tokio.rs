@@ -105,21 +105,22 @@ fn local_set() {
 }
 
 /// Tokio lets a task do 128 operations in one poll, and refuses the others (futures-rs #2526, tokio #2390).
-/// One poll of a run polls at most 128 sources, and each source does two operations here.
+/// One poll of a run polls at most 64 sources, and each source does three operations here.
 #[test]
 fn sources_that_use_up_the_cooperative_budget_are_not_polled_much_more_often() {
     const COUNT: usize = 10_000;
     let polls = Cell::new(0);
     let list = (0..COUNT).map(|id| {
         let source = async {
-            let both = async {
+            let operations = async {
+                cooperative(ready(())).await;
                 cooperative(ready(())).await;
                 cooperative(ready(Ok::<_, ()>(()))).await
             };
-            let mut both = pin!(both);
+            let mut operations = pin!(operations);
             poll_fn(|cx| {
                 polls.set(polls.get() + 1);
-                both.as_mut().poll(cx)
+                operations.as_mut().poll(cx)
             })
             .await
         };
