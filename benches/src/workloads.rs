@@ -56,7 +56,7 @@ pub(crate) fn all() -> Vec<Workload> {
     vec![
         workload(
             "ready at once",
-            &[1, 3, 10, 32, 1000, 100_000],
+            &[1, 3, 10, 32, 1000, 100_000, 512_000],
             joined::ready,
         ),
         workload(
@@ -126,6 +126,11 @@ pub(crate) fn all() -> Vec<Workload> {
             "answers of a task",
             &[10, 100, 1000, 10_000],
             real::oneshots,
+        ),
+        workload(
+            "answers of a task, shuffled",
+            &[1000],
+            real::shuffled_oneshots,
         ),
         workload(
             "answers of a task, two threads",

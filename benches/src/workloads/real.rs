@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures_aggregate::{fetch_and_aggregate, spawned};
+use futures_concurrency::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 
-use super::{Answers, NEVER, all_joined, check, collect, with_id};
+use super::{Answers, NEVER, all_joined, check, collect, sorted, with_id, woken};
 use crate::harness::Contender;
 use crate::sources::{Answer, answer};
 
@@ -101,7 +102,7 @@ where
             tokio::spawn(async { run.await.unwrap() })
         }),
     };
-    vec![
+    let mut contenders = vec![
         own,
         contender("FuturesUnordered", |sources| {
             let futures = sources.into_iter().enumerate();
@@ -121,7 +122,15 @@ where
                 all_joined(set).await
             })
         }),
-    ]
+    ];
+    if !is_spawned {
+        contenders.push(contender("futures-concurrency", |sources| {
+            let sources = sources.into_iter().enumerate();
+            let futures: Vec<_> = sources.map(|(id, it)| with_id(id, it)).collect();
+            tokio::spawn(async { sorted(futures.join().await) })
+        }));
+    }
+    contenders
 }
 
 /// Sources that sleep for one to four milliseconds.
@@ -143,9 +152,9 @@ pub(super) fn sleeps_on_two_threads(size: usize) -> Vec<Contender> {
     sleeping(size, two_threads)
 }
 
-/// Sources that another task answers once all of them wait.
-fn answered(size: usize, runtime: Start) -> Vec<Contender> {
-    contenders(size, runtime, false, |size| {
+/// Sources that another task answers in an order, once all of them wait.
+fn answered(size: usize, runtime: Start, order: fn(usize) -> Vec<usize>) -> Vec<Contender> {
+    contenders(size, runtime, false, move |size| {
         let waiting = Waiting::new();
         let channel = |id: usize| {
             let (sender, receiver) = oneshot::channel();
@@ -157,11 +166,16 @@ fn answered(size: usize, runtime: Start) -> Vec<Contender> {
             };
             (sender, source)
         };
-        let (senders, sources): (Vec<_>, _) = (0..size).map(channel).unzip();
+        let (senders, sources): (Vec<_>, _) = (0..size)
+            .map(channel)
+            .map(|(sender, source)| (Some(sender), source))
+            .unzip();
+        let order = order(size);
         let answering = async move {
+            let mut senders = senders;
             waiting.all(size).await;
-            for sender in senders {
-                sender.send(()).unwrap();
+            for id in order {
+                senders[id].take().unwrap().send(()).unwrap();
             }
         };
         (sources, answering)
@@ -169,11 +183,16 @@ fn answered(size: usize, runtime: Start) -> Vec<Contender> {
 }
 
 pub(super) fn oneshots(size: usize) -> Vec<Contender> {
-    answered(size, one_thread)
+    answered(size, one_thread, |size| (0..size).collect())
+}
+
+/// The order in which futures-concurrency's own benchmark wakes the futures of a join.
+pub(super) fn shuffled_oneshots(size: usize) -> Vec<Contender> {
+    answered(size, one_thread, |size| woken::shuffled(size).collect())
 }
 
 pub(super) fn oneshots_on_two_threads(size: usize) -> Vec<Contender> {
-    answered(size, two_threads)
+    answered(size, two_threads, |size| (0..size).collect())
 }
 
 /// Sources that yield once while they have one of 16 places.

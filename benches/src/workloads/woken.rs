@@ -21,7 +21,7 @@ use crate::task::Task;
 pub(super) const WAKES: usize = 1000;
 
 /// Every number below the size once, in a fixed order that looks random.
-fn shuffled(size: usize) -> impl Iterator<Item = usize> {
+pub(super) fn shuffled(size: usize) -> impl Iterator<Item = usize> {
     let stride = (0..)
         .map(|more| size * 5 / 8 + 1 + more)
         .find(|stride| gcd(*stride, size) == 1)
