@@ -55,7 +55,10 @@ pub struct Aggregate<K, T, E> {
     /// The sources that failed, with their errors, in the same order.
     pub errors: Vec<(K, SourceError<E>)>,
     /// The sources that had not answered when the run ended: first those in flight, in the order
-    /// in which they were started, then those never started, in the order of the iterator.
+    /// in which they were started, then those never started, in the order of the iterator. An
+    /// [observer](crate::Operation::observe) tells them apart: it gets
+    /// [`Event::Unfinished`](crate::Event::Unfinished) for the former, and
+    /// [`Event::NotStarted`](crate::Event::NotStarted) for the latter.
     pub unfinished: Vec<K>,
     /// Whether the run ended before it reached the end of its sources, so that some may be in no
     /// list: those that are still in a stream, or in an iterator without an upper bound.

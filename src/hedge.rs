@@ -262,7 +262,8 @@ impl<M, A, T, E, P, Z: Timer> Hedge<M, A, T, E, P, Z> {
         }
     }
 
-    /// Measures the delay with `timer`, instead of [`SystemTimer`].
+    /// Measures the delay with `timer`, instead of [`SystemTimer`]. The [timer](crate::Operation::timer) of a
+    /// run does not reach the hedges inside it: under a paused clock, each needs its own.
     ///
     /// # Panics
     ///

@@ -5,8 +5,10 @@ use std::fmt;
 
 /// A run was stopped before every source had answered.
 ///
-/// It has the reason and the partial result, which has all errors of the sources. Use `?` if a partial
-/// result is a failure, and [`into_partial`](Interrupted::into_partial) if it is good enough.
+/// It has the reason and the partial result, which has all errors of the sources. If a partial result is
+/// good enough, use [`into_partial`](Interrupted::into_partial). If it is a failure, use
+/// `.map_err(Interrupted::into_cause)?`, whose error says which source or body has failed and why. `?`
+/// alone passes on the reason and the counts.
 ///
 /// The text and the `Debug` output have the reason and the counts. They end with `, and some unseen`
 /// if some sources may be in no list, see [`Aggregate::unseen`](crate::Aggregate::unseen). They require nothing of the ids, the

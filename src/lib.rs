@@ -79,7 +79,7 @@
 //! | several groups of sources, each with its own deadline | [`process_batch`] |
 //! | at most N requests at a time | [`concurrency`] |
 //! | at most N requests to a backend, by all runs of the process | [`concurrency`] with a [`Limit`] |
-//! | at most N sources in all | `take(N)` of the iterator or the stream |
+//! | at most N sources in all | `take(N)` of the iterator or the stream; if the sources send to the stream, see [the guide](guide::from_queue#a-crawler) |
 //! | at most N requests at a time per host | [`concurrency_per`], see [the guide](guide::limits) |
 //! | at most so much memory, or cost, at a time | [`weight`] |
 //! | at most N starts per second | [`rate`] with a [`Rate`] |
@@ -112,6 +112,8 @@
 //! # When not to use this
 //!
 //! - For two or three futures of different types: `join!` and `select!` are simpler.
+//! - For a handful of futures without a deadline and without errors: `join_all` is simpler and faster.
+//! - Without `std`: futures-buffered.
 //! - For work that has to outlive the code that started it: dropping a run drops its sources.
 //!
 //! # How it compares

@@ -736,7 +736,7 @@ where
 impl<L, F, C, S, H, Z> Operation<L, F, C, S, H, Z>
 where
     Z: Timer,
-    C: Aggregating,
+    C: OutcomeTypes,
     H: Hooks<C::Id, C::Value, C::Error>,
 {
     /// Ends the run at the first failure of a source, as
@@ -775,7 +775,10 @@ where
     #[track_caller]
     #[doc(alias = "try_join_all")]
     #[doc(alias = "try_collect")]
-    pub fn fail_fast(mut self) -> Self {
+    pub fn fail_fast(mut self) -> Self
+    where
+        C: Aggregating,
+    {
         self.options().policies.set_fail_fast();
         self
     }
@@ -818,7 +821,10 @@ where
     #[doc(alias = "select_ok")]
     #[doc(alias = "race_ok")]
     #[doc(alias = "first_ok")]
-    pub fn quorum(mut self, successes: usize) -> Self {
+    pub fn quorum(mut self, successes: usize) -> Self
+    where
+        C: Aggregating,
+    {
         self.options().policies.set_quorum(successes);
         self
     }

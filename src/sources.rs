@@ -46,7 +46,8 @@ use crate::sealed::Sealed;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no sources: pairs of an id and a future",
     label = "this yields no pairs `(id, future)`",
-    note = "pass `each(ids, make)`, an iterator of pairs `(id, future)`, or `from_stream(stream)` for a stream of such pairs"
+    note = "pass `each(ids, make)`, an iterator of pairs `(id, future)`, or `from_stream(stream)` for a stream of such pairs",
+    note = "the closure of `each` takes a reference to an id and returns a future: `|&id| fetch(id)`; it is not an `async` closure"
 )]
 pub trait IntoSources: Sealed {
     /// The caller's name for a source.
@@ -69,7 +70,8 @@ pub(crate) type Weigh<'a, K> = &'a mut dyn FnMut(&K) -> usize;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no sources: pairs of an id and a future",
     label = "this yields no pairs `(id, future)`",
-    note = "pass `each(ids, make)`, an iterator of pairs `(id, future)`, or `from_stream(stream)` for a stream of such pairs"
+    note = "pass `each(ids, make)`, an iterator of pairs `(id, future)`, or `from_stream(stream)` for a stream of such pairs",
+    note = "the closure of `each` takes a reference to an id and returns a future: `|&id| fetch(id)`; it is not an `async` closure"
 )]
 pub trait Sources: Sealed {
     /// The caller's name for a source.
@@ -387,6 +389,11 @@ where
 /// The future is made when its source starts. If the run ends early, the ids that were never started
 /// are named without making their futures.
 ///
+/// `make` is a closure that returns a future, not an `async` closure. The future cannot borrow from the id
+/// that `make` gets, because the id may be returned before the future is dropped. Where the ids are references,
+/// copy them: `|&url| fetch(url)`. Where they are owned, clone inside of `make`, as below; or pass pairs:
+/// `urls.into_iter().map(|url| (url.clone(), fetch(url)))`, where `fetch` takes a `String`.
+///
 /// A panic of `make` counts as a panic of the source: under
 /// [`catch_panics`](crate::Operation::catch_panics) it is the source's outcome.
 ///
@@ -401,8 +408,8 @@ where
 /// }
 ///
 /// # futures::executor::block_on(async {
-/// let urls = ["https://a.example", "https://b.example"];
-/// let run = fetch_and_aggregate(each(urls, |url| fetch(url.to_string())), Duration::from_secs(2));
+/// let urls = vec!["https://a.example".to_owned(), "https://b.example".to_owned()];
+/// let run = fetch_and_aggregate(each(urls, |url| fetch(url.clone())), Duration::from_secs(2));
 /// let aggregate = run.await.unwrap();
 /// assert_eq!(aggregate.results.len(), 2);
 /// # });

@@ -1,6 +1,7 @@
 //! The types and traits in the types of operations, for code that has to name them.
 //!
-//! A field of a struct names the type of an operation:
+//! Where a box is good enough, none of them is needed: `run.boxed()` is a `BoxFuture` of the result. A field of
+//! a struct without a box names the type of the operation:
 //!
 //! ```
 //! use futures::channel::oneshot::Receiver;
@@ -63,12 +64,13 @@
 //!
 //! | method | makes |
 //! |---|---|
+//! | `each(ids, make)` | sources `Each<I, M>`: to name `M`, let `make` be a `fn(&K) -> F` |
 //! | `cancel_on(a)` | `Signals<First<Never, A>>` |
 //! | `cancel_on(a).expire_on(b)` | `Signals<First<Never, A>, First<Never, B>>` |
 //! | `drain_on(c)` | `Signals<Never, Never, First<Never, C>>` |
 //! | `observe(o)` | `WithObserver<NoHooks, O>` |
 //! | `source_timeout_by(t)` | `WithSourceTimeout<NoHooks, T>` |
-//! | `concurrency_per(k, 2)` | sources `Parking<L, K, D, ByKey<k, G, ForEachKey>>`, where `D` is what a future is made of |
+//! | `concurrency_per(k, 2)` | sources `Parking<L, K, D, ByKey<k, G, ForEachKey>>`, where `D` is `<L as Sources>::Seed` |
 //! | `weight(w)` | sources `Parking<L, K, D, ByWeight<w>>` |
 //! | `spawned(l, p)` | sources `Spawned<L, p>`, whose futures are `SpawnedSource<O>` |
 //! | `overload_if(r)` | `WithOverload<NoHooks, R>` |

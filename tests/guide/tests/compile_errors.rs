@@ -39,7 +39,7 @@ const SOURCES: &str =
     "pass `each(ids, make)`, an iterator of pairs `(id, future)`, or `from_stream(stream)`";
 
 /// Mistakes, and what the compiler says to each of them.
-const MISTAKES: [(&str, &str, &str); 7] = [
+const MISTAKES: [(&str, &str, &str); 9] = [
     (
         "a future without an id",
         "fetch_and_aggregate(vec![ready(Ok::<u8, ()>(1))], Duration::MAX).await",
@@ -72,6 +72,17 @@ const MISTAKES: [(&str, &str, &str); 7] = [
         "a future that resolves to no result",
         "fetch_and_aggregate(each([1, 2], |id| ready(*id)), Duration::MAX).await",
         "to be a future that resolves to `Result<_, _>`, but it resolves to",
+    ),
+    (
+        "an async closure that makes sources",
+        "fetch_and_aggregate(each([1, 2], async |&id| Ok::<u8, ()>(id)), Duration::MAX).await",
+        "it is not an `async` closure",
+    ),
+    (
+        "a rule about results where a channel gets them",
+        "let (sender, _receiver) = async_channel::bounded(3);
+         stream_results([(1, ready(Ok::<u8, ()>(1)))], sender).fail_fast().await",
+        "`fail_fast` and `quorum` need an operation that waits for the results",
     ),
     (
         "a body that resolves to no result",
