@@ -16,6 +16,7 @@ mod servers;
 pub mod site;
 pub mod store;
 mod throttle;
+pub mod timeline;
 
 pub use client::{Asked, asked, client};
 pub use command::{at_least_one, exit_code, main, url};

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use examples::picture::{end, line, middle, rectangle, sheet, text, title};
 use futures_aggregate::Reason;
 use svg::node::element::Polygon;
 
-use crate::report::time;
+use crate::picture::{end, line, middle, rectangle, sheet, text, title};
 
 /// The width of the picture, which fits into every terminal.
 const COLUMNS: usize = 80;
@@ -18,7 +17,7 @@ const LONGEST_NAME: usize = 24;
 
 /// How a source ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     NeverStarted,
     Answered,
     Failed,
@@ -73,15 +72,15 @@ impl Fate {
 }
 
 /// One source on the timeline. Times count from the start of the run.
-pub(crate) struct Span {
+pub struct Span {
     name: String,
-    pub(crate) start: Option<Duration>,
-    pub(crate) end: Option<Duration>,
-    pub(crate) fate: Fate,
+    pub start: Option<Duration>,
+    pub end: Option<Duration>,
+    pub fate: Fate,
 }
 
 impl Span {
-    pub(crate) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self {
             name: shortened(name),
             start: None,
@@ -90,20 +89,20 @@ impl Span {
         }
     }
 
-    pub(crate) fn elapsed(&self) -> Option<Duration> {
+    pub fn elapsed(&self) -> Option<Duration> {
         Some(self.end?.saturating_sub(self.start?))
     }
 }
 
 /// All sources of a run that has ended.
-pub(crate) struct Timeline {
+pub struct Timeline {
     spans: Vec<Span>,
     reason: Option<Reason>,
     elapsed: Duration,
 }
 
 impl Timeline {
-    pub(crate) fn new(spans: Vec<Span>, reason: Option<Reason>) -> Self {
+    pub fn new(spans: Vec<Span>, reason: Option<Reason>) -> Self {
         let elapsed = spans.iter().filter_map(|span| span.end).max();
         Self {
             spans,
@@ -113,7 +112,7 @@ impl Timeline {
     }
 
     /// The time from the start of the run to its last event.
-    pub(crate) fn elapsed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
@@ -124,7 +123,7 @@ impl Timeline {
     }
 
     /// Prints the timeline 80 columns wide, in colours if the terminal wants them.
-    pub(crate) fn print(&self) -> io::Result<()> {
+    pub fn print(&self) -> io::Result<()> {
         let mut out = anstream::stdout().lock();
         let names = self.spans.iter().map(|span| span.name.chars().count());
         let names = names.max().unwrap_or(0);
@@ -158,7 +157,7 @@ impl Timeline {
     }
 
     /// Draws the timeline into an SVG file.
-    pub(crate) fn draw(&self, file: &Path) -> io::Result<()> {
+    pub fn draw(&self, file: &Path) -> io::Result<()> {
         const ROW: f64 = 26.0;
         const TOP: f64 = 56.0;
         const LEFT: f64 = 190.0;
@@ -236,4 +235,13 @@ fn shortened(name: &str) -> String {
     }
     let end: String = name.chars().take(LONGEST_NAME - 1).collect();
     format!("{end}…")
+}
+
+/// A duration, to two digits or more.
+pub fn time(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{:.2} s", time.as_secs_f64())
+    }
 }
