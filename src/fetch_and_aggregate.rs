@@ -86,24 +86,21 @@ pub(crate) use collector::drop_aggregate;
 /// # Deadlines
 ///
 /// A result beats the timeout: an answer that arrived before a deadline counts, even if the task was
-/// not polled until later. This holds for the deadline of the run and for those of sources.
+/// not polled until later. This holds for the deadline of the run and for those of sources. So the end may
+/// come a little after the deadline:
 ///
-/// - A run that is polled on time ends when it has polled the sources that were woken. If one of them
-///   may have found the task's cooperative budget spent, the run waits for it: at most a millisecond, 64
-///   polls, or 128 polls of sources, whichever comes first.
-/// - A run that is polled *late*, a millisecond or more after a deadline, first gives the runtime a
-///   turn: the thread was busy, or the process was stopped, and answers may still be in the sockets. The
-///   run starts no more sources. It waits until no answer has come for 1 to 15 ms (an eighth of its
-///   lateness), and then for 64 polls. In all it waits at most 20 ms, or as long as it was late, up to
-///   100 ms.
-///   With a [`Timer`](crate::Timer) of a runtime, the run waits for its sleep first; if it is less than 8 ms
-///   late, that and the 64 polls are all.
-/// - Polling the sources that were woken takes at most 20 ms, or as long as most of those that are
-///   polled have their answers. A source that is not reached is unfinished.
+/// - Usually at once, when the run has polled the sources that were woken. Up to a millisecond later if the
+///   runtime may have refused to poll a source, because the task had used up its cooperative budget. With
+///   [`expire_on`](crate::Operation::expire_on), whose future does not say when it was due, up to 4 ms and 64
+///   polls.
+/// - If the run is polled *late*, a millisecond or more after the deadline, the thread was busy or the process
+///   was stopped, and answers may still be in the sockets. The run starts no more sources, gives the runtime a
+///   turn, and ends when no answer has come for 1 to 15 ms: at most 20 ms later in all, or as long as it was
+///   late, up to 100 ms.
+/// - If very many sources were woken, it polls them for at most 20 ms, or while most of them have answers.
+///   Those that it does not reach are unfinished.
 ///
-/// Of two deadlines that have passed, the earlier one counts. The future of
-/// [`expire_on`](crate::Operation::expire_on) does not say when it was due, so a run with sources that
-/// may have found the budget spent waits for 4 ms *and* 64 polls, or for 128 polls of sources.
+/// Of two deadlines that have passed, the earlier one counts.
 ///
 /// A run that is on time does not wait for the sockets. If one worker of a runtime is busy, the others
 /// may sleep without polling the sockets until the deadline wakes one of them. Answers that are still in
@@ -112,9 +109,9 @@ pub(crate) use collector::drop_aggregate;
 /// # Fairness
 ///
 /// Each poll first polls the signals that were woken, while the runtime's cooperative budget is fresh;
-/// then each woken source once; and then starts new ones. From the first time on that a woken source
-/// stays pending, woken sources are polled in a shuffled order, so that one that uses up the budget of
-/// the task does not keep the same others from it for ever.
+/// then each woken source once; and then starts new ones. Once a woken source has stayed pending, woken
+/// sources are polled in a shuffled order, so that one that uses up the budget of the task does not always
+/// come before the same others.
 ///
 /// A poll yields to the executor after 64 polls of sources, or after a millisecond and the source that
 /// is being polled then. Runs inside a source of a run share that millisecond, and another 64 polls for

@@ -908,7 +908,7 @@ where
     /// by a number that differs from key to key.
     ///
     /// `limit` is called when a source with a key is taken from the list and none with this key is parked or in
-    /// flight; a number may be used for longer than that, until the key is forgotten.
+    /// flight. It may be called less often: the number of a key is kept until the key is forgotten.
     ///
     /// # Panics
     ///
