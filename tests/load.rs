@@ -283,8 +283,9 @@ fn work_after_the_deadline_is_bounded_and_signals_are_checked() {
         }
         let reason = task.wait_for(ms(5000)).unwrap_err().reason;
         let (expected, most) = match cancels {
-            true => (Reason::Cancelled, ms(150)),
-            false => (Reason::TimedOut, ms(250)),
+            // All sources together take a second.
+            true => (Reason::Cancelled, ms(400)),
+            false => (Reason::TimedOut, ms(600)),
         };
         assert_eq!(reason, expected);
         assert!(started.elapsed() < most, "{:?}", started.elapsed());
@@ -539,7 +540,7 @@ fn panics_that_are_caught_cost_a_poll_its_budget() {
     assert!(task.poll().is_pending());
     assert!(polls.get() <= 300, "{} polls", polls.get());
     assert_eq!(
-        task.wait_for(ms(2000)).unwrap_err().reason,
+        task.wait_for(ms(5000)).unwrap_err().reason,
         Reason::TimedOut
     );
 }
