@@ -31,14 +31,21 @@ pub(crate) struct Admission {
     may_start_one: bool,
     /// The limits and rates that other runs share, if there are any.
     shared: Option<Arc<Shared>>,
-    /// The number of the limit that this run waits for, and its place in the queue there.
-    waits_for: Option<(usize, Ticket)>,
-    /// The number of the rate that this run waits for, and its place in the queue there.
-    turn: Option<(usize, Turn)>,
-    /// When that comes.
-    waits_until: Option<Instant>,
+    /// What the run waits for there. `None` if it has never waited.
+    waits: Option<Box<Waits>>,
     /// Whether the run has to be woken before it asks for any of that again.
     is_waiting: bool,
+}
+
+/// What a run waits for in shared limits and rates.
+#[derive(Default)]
+struct Waits {
+    /// The number of a limit, and the place in its queue.
+    place: Option<(usize, Ticket)>,
+    /// The number of a rate, and the place in its queue.
+    turn: Option<(usize, Turn)>,
+    /// When that turn comes.
+    until: Option<Instant>,
 }
 
 /// Allows one source to be in flight. Dropping it gives the places in shared limits back.
@@ -102,9 +109,7 @@ impl Admission {
             starts: Starts::Allowed,
             may_start_one: true,
             shared: None,
-            waits_for: None,
-            turn: None,
-            waits_until: None,
+            waits: None,
             is_waiting: false,
         }
     }
@@ -141,9 +146,10 @@ impl Admission {
     fn note_wake(&mut self, now: Option<Instant>, ready: &mut Ready) {
         // A place may be granted, and its wake may come, when the run has left the queue.
         let is_woken = ready.take_flag(Flag::Limit);
-        if is_woken || (self.waits_until.is_some() && self.waits_until <= now) {
+        let until = self.waits_until();
+        if is_woken || (until.is_some() && until <= now) {
             self.is_waiting = false;
-            self.waits_until = None;
+            self.waits().until = None;
         }
     }
 
@@ -167,17 +173,17 @@ impl Admission {
     #[inline]
     pub(crate) fn leave_queue(&mut self) {
         self.is_waiting = false;
-        if self.shared.is_some() {
-            self.waits_until = None;
-            self.waits_for = None;
-            self.turn = None;
-        }
+        self.waits = None;
     }
 
     /// When the turn of this run at a rate comes, if it waits for that.
     #[inline]
     pub(crate) fn waits_until(&self) -> Option<Instant> {
-        self.waits_until
+        self.waits.as_ref()?.until
+    }
+
+    fn waits(&mut self) -> &mut Waits {
+        self.waits.get_or_insert_default()
     }
 
     /// Whether nothing starts any more.
@@ -231,7 +237,9 @@ impl Admission {
     ) -> Option<Permit> {
         if !self.has_room(in_use) {
             // It keeps no place elsewhere meanwhile.
-            self.waits_for = None;
+            if let Some(waits) = &mut self.waits {
+                waits.place = None;
+            }
             return None;
         }
         match &self.shared {
@@ -266,12 +274,12 @@ impl Admission {
     fn take_places(&mut self, limits: &[Limit], ready: &Ready) -> Option<()> {
         let weight = self.weight;
         // The place may have been waited for by a source that is not the next one any more.
-        let waits_for = self.waits_for.take();
-        let waits_for = waits_for.filter(|(_, ticket)| ticket.weight() == weight);
-        let granted = match waits_for {
+        let place = self.waits().place.take();
+        let place = place.filter(|(_, ticket)| ticket.weight() == weight);
+        let granted = match place {
             Some((number, ticket)) if ticket.take() => Some(number),
-            Some(waits_for) => {
-                self.waits_for = Some(waits_for);
+            Some(place) => {
+                self.waits().place = Some(place);
                 self.is_waiting = true;
                 return None;
             }
@@ -284,7 +292,7 @@ impl Admission {
         };
         self.is_waiting = true;
         let waker = ready.flag_waker(Flag::Limit);
-        self.waits_for = Some((full, limits[full].wait(weight, waker)));
+        self.waits().place = Some((full, limits[full].wait(weight, waker)));
         // It keeps no place while it waits for another.
         let taken = (0..limits.len()).filter(|number| *number < full || is_granted(number));
         give_back(taken.map(|number| &limits[number]), weight);
@@ -299,7 +307,7 @@ impl Admission {
             return true;
         }
         let now = clock.now();
-        let turn = self.turn.take();
+        let turn = self.waits().turn.take();
         for (number, rate) in rates.iter().enumerate() {
             let own = turn.as_ref().filter(|(of, _)| *of == number);
             let Err(at) = rate.start(own.map(|(_, turn)| turn), now) else {
@@ -307,8 +315,9 @@ impl Admission {
             };
             rates[..number].iter().for_each(Rate::take_back);
             self.is_waiting = true;
-            self.waits_until = Some(at);
-            self.turn = match turn {
+            let waits = self.waits();
+            waits.until = Some(at);
+            waits.turn = match turn {
                 Some((of, turn)) if of == number => Some((of, turn)),
                 _ => Some((number, rate.wait(at, ready.flag_waker(Flag::Limit)))),
             };

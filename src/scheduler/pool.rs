@@ -42,7 +42,7 @@ struct Pool {
 /// What a run takes from the pool.
 #[derive(Default)]
 pub(super) struct Pooled {
-    pub(super) wakeups: Wakeups,
+    pub(super) wakeups: Box<Wakeups>,
     pub(super) links: Links,
 }
 

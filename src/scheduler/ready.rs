@@ -24,6 +24,7 @@
 mod tree;
 mod wakers;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -78,11 +79,16 @@ pub(crate) enum Next {
     Rest,
 }
 
+/// What was woken in a run, from its first poll to its end. In between it is that of another run, or in the
+/// [`pool`](super::pool).
+#[derive(Debug)]
+pub struct Ready(Option<Box<Wakeups>>);
+
 /// The woken slots and flags, as the run sees them. The wakers see the [`Tree`].
 #[derive(Debug)]
-pub struct Ready {
-    /// The tree, shared with the wakers. `None` before the first poll.
-    tree: Option<Arc<Tree>>,
+pub struct Wakeups {
+    /// The tree, shared with the wakers.
+    tree: Arc<Tree>,
     /// The wakers that no slot has.
     spares: Spares,
     /// The number of wakers that slots have.
@@ -171,8 +177,62 @@ impl Shuffled {
 impl Ready {
     /// That of a run that was never polled.
     pub(crate) fn unused() -> Self {
+        Self(None)
+    }
+
+    /// That of a run that has begun.
+    #[cfg(test)]
+    pub(crate) fn new() -> Self {
+        Self(Some(Box::default()))
+    }
+
+    /// Whether the run has begun.
+    #[inline]
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Begins a run. The first poll calls this before it uses anything else.
+    #[inline]
+    pub(crate) fn begin(&mut self, wakeups: Box<Wakeups>) {
+        self.0 = Some(wakeups);
+    }
+
+    /// Ends a run. Returns what a later run can use.
+    pub(crate) fn end(&mut self) -> Option<Box<Wakeups>> {
+        self.close();
+        self.0.take()
+    }
+
+    /// Drops the waker of the task, so that no source can wake the task any more.
+    pub(crate) fn close(&mut self) {
+        if let Some(wakeups) = &mut self.0 {
+            wakeups.task = None;
+        }
+    }
+}
+
+impl Deref for Ready {
+    type Target = Wakeups;
+
+    #[inline(always)]
+    fn deref(&self) -> &Wakeups {
+        self.0.as_ref().expect("the run was polled")
+    }
+}
+
+impl DerefMut for Ready {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Wakeups {
+        self.0.as_mut().expect("the run was polled")
+    }
+}
+
+impl Default for Wakeups {
+    /// A tree that has no wakers yet.
+    fn default() -> Self {
         Self {
-            tree: None,
+            tree: Arc::default(),
             spares: Spares::default(),
             kept: 0,
             slots: DIRECT,
@@ -188,41 +248,52 @@ impl Ready {
             sweeps: 0,
         }
     }
+}
 
-    /// One that has a tree.
-    #[cfg(test)]
-    pub(crate) fn new() -> Self {
-        let mut ready = Self::unused();
-        ready.begin(Wakeups::default());
-        ready
+impl Wakeups {
+    /// The most slots of a tree that a later run can use.
+    pub(super) const MOST_SLOTS: usize = segment_start(8);
+
+    /// The number of wakers.
+    pub(crate) fn wakers(&self) -> usize {
+        self.spares.len()
     }
 
-    /// Whether the run has begun.
-    #[inline]
-    pub(crate) fn has_begun(&self) -> bool {
-        self.tree.is_some()
+    /// Forgets the run, which has ended, and all wakers but so many. Returns whether another run can use
+    /// the rest: nothing else refers to it.
+    pub(crate) fn reset(&mut self, most_wakers: usize) -> bool {
+        if self.slots > Self::MOST_SLOTS || self.spares.are_kept() {
+            return false;
+        }
+        self.spares.truncate(most_wakers);
+        // Others are the wakers of flags, and wakers that a source has kept after its answer.
+        let is_unshared = Arc::strong_count(&self.tree) == self.spares.len() + 1;
+        // Acquire: pairs with the Release when a reference is dropped, so that the last wake comes before
+        // the bits are forgotten.
+        fence(Ordering::Acquire);
+        if is_unshared {
+            self.tree.clear(self.slots);
+            self.spares.note_untouched();
+            (self.slots, self.kept) = (DIRECT, 0);
+            self.forget_wakes();
+        }
+        is_unshared
     }
 
-    /// Begins a run. The first poll calls this before it uses the tree.
-    #[inline]
-    pub(crate) fn begin(&mut self, wakeups: Wakeups) {
-        self.tree = Some(wakeups.tree);
-        self.spares = wakeups.spares;
-    }
-
-    /// Ends a run. Returns what a later run can use.
-    pub(crate) fn end(&mut self) -> Option<Wakeups> {
-        self.close();
-        Some(Wakeups {
-            tree: self.tree.take()?,
-            spares: std::mem::take(&mut self.spares),
-            slots: self.slots,
-        })
+    /// Forgets what was woken, and the order of the sweeps.
+    fn forget_wakes(&mut self) {
+        self.woken = 0;
+        self.leaf = 0;
+        self.leaf_bits = Shuffled::default();
+        self.direct = 0;
+        self.unswept = Shuffled::default();
+        self.path.clear();
+        self.sweeps = 0;
     }
 
     #[inline(always)]
     fn tree(&self) -> &Arc<Tree> {
-        self.tree.as_ref().expect("the run was polled")
+        &self.tree
     }
 
     /// Begins a poll: marks the task as awake.
@@ -295,11 +366,6 @@ impl Ready {
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
         let root = &self.tree().root;
         root.compare_exchange(AWAKE, 0, success, failure).is_ok()
-    }
-
-    /// Drops the waker of the task, so that no source can wake the task any more.
-    pub(crate) fn close(&mut self) {
-        self.task = None;
     }
 
     /// Whether a slot or a flag was woken and not handled yet.
@@ -495,8 +561,7 @@ impl Ready {
     /// A waker for one poll of the source in a slot that has no waker.
     #[inline(always)]
     pub(crate) fn lend(&mut self, slot: usize) -> &Waker {
-        let tree = self.tree.as_ref().expect("the run was polled");
-        self.spares.lend(tree).lend(slot)
+        self.spares.lend(&self.tree).lend(slot)
     }
 
     /// The waker that was lent last, if the source has kept it. From now on it is the waker of the slot.
@@ -545,44 +610,6 @@ impl Drop for Ready {
     fn drop(&mut self) {
         // The destructor of the waker may panic.
         self.close();
-    }
-}
-
-/// A tree with wakers, apart from a run. A new one has none.
-#[derive(Debug, Default)]
-pub(crate) struct Wakeups {
-    tree: Arc<Tree>,
-    spares: Spares,
-    /// The number of slots that the last run had bits for.
-    slots: usize,
-}
-
-impl Wakeups {
-    /// The most slots of a tree that a later run can use.
-    pub(super) const MOST_SLOTS: usize = segment_start(8);
-
-    /// The number of wakers.
-    pub(crate) fn wakers(&self) -> usize {
-        self.spares.len()
-    }
-
-    /// Forgets the wakes of the last run, and all wakers but so many. Returns whether another run can use
-    /// the rest: nothing else refers to it.
-    pub(crate) fn reset(&mut self, most_wakers: usize) -> bool {
-        if self.slots > Self::MOST_SLOTS || self.spares.are_kept() {
-            return false;
-        }
-        self.spares.truncate(most_wakers);
-        // Others are the wakers of flags, and wakers that a source has kept after its answer.
-        let is_unshared = Arc::strong_count(&self.tree) == self.spares.len() + 1;
-        // Acquire: pairs with the Release when a reference is dropped, so that the last wake comes before
-        // the bits are forgotten.
-        fence(Ordering::Acquire);
-        if is_unshared {
-            self.tree.clear(self.slots);
-            self.spares.note_untouched();
-        }
-        is_unshared
     }
 }
 
