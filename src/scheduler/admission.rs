@@ -173,7 +173,9 @@ impl Admission {
     #[inline]
     pub(crate) fn leave_queue(&mut self) {
         self.is_waiting = false;
-        self.waits = None;
+        if self.shared.is_some() {
+            self.waits = None;
+        }
     }
 
     /// When the turn of this run at a rate comes, if it waits for that.
