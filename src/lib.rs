@@ -122,35 +122,40 @@
 //! |---|---|---|---|---|---|
 //! | outcomes carry the id of their source | yes | by hand | by place in `join`, by key in `FutureGroup` | by hand | by the task's id; `JoinMap` of tokio-util |
 //! | names the sources that did not answer | yes | by hand | by hand | by hand | by hand; `JoinMap::keys` |
-//! | keeps the results at a deadline | yes | `take_until` | by hand | `take_until` | yes, in the set |
+//! | keeps the results at a deadline | yes | `take_until` | `take_until` on a `FutureGroup` | `take_until` | yes, in the set |
 //! | timeout for each source, or by its id | yes, one sleep for all | a timer for each | a timer for each | a timer for each | a timer for each |
-//! | concurrency limit | yes | `buffer_unordered` | `limit` | yes | a semaphore |
-//! | fail-fast, quorum | yes, with the partial result | `try_collect`, `take`, without it | `try_join`, `race_ok`, without it | `try_join_all`, without it | by hand |
-//! | polls only woken sources | yes | yes | `join` and groups; not `race` | yes | yes |
+//! | concurrency limit | yes | `buffer_unordered` | `limit`, for `for_each` and not for `collect` | yes | a semaphore |
+//! | fail-fast, quorum | yes, with the partial result | `try_collect`, `take`, without it | `try_join`, `race_ok`, without it | `try_join_all`, `take`, without it | by hand |
+//! | polls only woken sources | yes | yes | `join`, `try_join` and groups; not `race`, `race_ok` | yes | yes |
 //! | sources may borrow, or be `!Send` | yes | yes | yes | yes | no; `spawn_local` |
 //! | runs on all cores | [`spawned`] | no | no | no | yes |
 //! | executors | any | any | any | any | tokio |
-//! | drops its futures at once when dropped | yes | yes | yes | yes | when each task is next scheduled |
+//! | drops its futures at once when dropped | yes; with [`spawned`], when each task is next polled | yes | yes | yes | when each task is next scheduled; `spawn_blocking` never, once it runs |
+//! | ends one source from outside | a signal that the source awaits | `Abortable` | `FutureGroup::remove` | `Abortable` | `AbortHandle`; `JoinMap::abort` |
 //! | more sources while it runs | [`from_stream`] | `push` | `FutureGroup::insert` | `push` | `spawn` |
 //! | sources from a stream | yes | yes | yes | yes | by hand |
 //! | outcomes in the order of the sources | [`in_order`] | `buffered` | `join` | `buffered_ordered` | `JoinQueue` of tokio-util |
-//! | async work for each outcome while sources are polled | [`for_each_result`] | no | `ConcurrentStream::for_each` | no | by hand |
-//! | graceful shutdown: start no more, finish the rest | [`drain_on`] | `take_until` on the stream of sources | by hand | as `buffer_unordered` | by hand |
-//! | combinators on outcomes | no | yes | maps | yes | no |
-//! | a few futures of different types | no | no | yes, tuples | no | no |
+//! | async work for each outcome while sources are polled | [`for_each_result`] | `for_each_concurrent`, below its limit | `ConcurrentStream::for_each` | `for_each_concurrent`, below its limit | yes, in the loop around `join_next` |
+//! | graceful shutdown: start no more, finish the rest | [`drain_on`] | `take_until` on the stream of sources | the same | the same | spawn no more; `TaskTracker` of tokio-util |
+//! | combinators on outcomes | no | yes | on a `FutureGroup` | yes | no |
+//! | a few futures of different types | no | no | yes, tuples | no | with one output type |
 //! | without `std` | no | yes | yes | yes | no |
 //! | `unsafe` code | none | yes | yes | yes | yes |
 //!
 //! What each costs, with figures, is in the
 //! [benchmarks](https://github.com/futures-aggregate/futures-aggregate/blob/main/docs/benchmarks.md). In
 //! short: for a handful of sources that are ready at once, `join_all` is faster, because it makes no wakers
-//! and keeps no account; where many sources wait, this crate is faster; where very many are woken at random,
-//! futures-buffered is.
+//! and keeps no account; where many sources wait, this crate is faster than [`FuturesUnordered`] and about as
+//! fast as futures-buffered; where very many are woken at random, futures-buffered is faster.
 //!
 //! Three crates do parts of this. [future-queue] runs a stream of futures under weights and in groups, as
-//! [`weight`] and [`concurrency_per`] do; it has no deadline and no ids. [futures-bounded] has sets and maps of
-//! futures with a capacity and a timeout for each future; a set that is full returns the future.
+//! [`weight`] and [`concurrency_per`] do; it has no deadline and no ids, and tells each future the number of its
+//! slot. [futures-bounded] has sets and maps of futures, of different types too, with a capacity and a timeout
+//! for each future; a set that is full returns the future, and the outcomes of a map carry their keys.
 //! `JoinMap` and `JoinQueue` of [tokio-util] add keys and order to [`JoinSet`].
+//!
+//! This was checked in November 2026, with futures 0.3.34, futures-concurrency 7.7, futures-buffered 0.2.14,
+//! tokio 1.54, tokio-util 0.7.20, future-queue 0.4.1 and futures-bounded 0.3.1.
 //!
 //! # Features
 //!
