@@ -16,9 +16,6 @@ use num_format::{Locale, ToFormattedString};
 use tokio::runtime::Builder;
 use tokio::task::{JoinSet, yield_now};
 
-/// The number of sources.
-const COUNT: usize = 10_000;
-
 /// The number of sources in a burst, and of those that are left.
 const BURST: usize = 100_000;
 const LEFT: usize = 4;
@@ -69,57 +66,61 @@ impl<const BYTES: usize> Future for Waits<BYTES> {
     }
 }
 
-fn sources<const BYTES: usize>(keeps_waker: bool) -> impl Iterator<Item = Waits<BYTES>> {
+fn sources<const BYTES: usize>(
+    count: usize,
+    keeps_waker: bool,
+) -> impl Iterator<Item = Waits<BYTES>> {
     let source = move |_| Waits {
         bytes: [0; BYTES],
         keeps_waker,
     };
-    (0..COUNT).map(source)
+    (0..count).map(source)
 }
 
 /// The bytes of each source of a set, once all of them wait.
-fn bytes_each<F: Future>(set: impl FnOnce() -> F) -> isize {
-    KEPT.set(Vec::with_capacity(COUNT));
+fn bytes_each<F: Future>(count: usize, set: impl FnOnce() -> F) -> isize {
+    KEPT.set(Vec::with_capacity(count));
     let before = allocated();
     let mut set = Box::pin(set());
     let cx = &mut Context::from_waker(Waker::noop());
-    for _ in 0..COUNT {
+    for _ in 0..count {
         assert!(set.as_mut().poll(cx).is_pending());
     }
     let bytes = allocated() - before;
     drop(set);
-    (bytes + COUNT as isize / 2) / COUNT as isize
+    (bytes + count as isize / 2) / count as isize
 }
 
-fn row<const BYTES: usize>(keeps_waker: bool) {
-    let own = bytes_each(|| {
-        let sources = sources::<BYTES>(keeps_waker).enumerate();
+fn row<const BYTES: usize>(count: usize, keeps_waker: bool) {
+    let own = bytes_each(count, || {
+        let sources = sources::<BYTES>(count, keeps_waker).enumerate();
         fetch_and_aggregate(sources, Duration::MAX)
     });
-    let unordered = bytes_each(|| async move {
-        let all = sources::<BYTES>(keeps_waker).enumerate();
+    let unordered = bytes_each(count, || async move {
+        let all = sources::<BYTES>(count, keeps_waker).enumerate();
         let all = all.map(|(id, it)| async move { (id, it.await) });
         all.collect::<FuturesUnordered<_>>().next().await
     });
-    let buffered = bytes_each(|| async move {
-        let all = sources::<BYTES>(keeps_waker).enumerate();
+    let buffered = bytes_each(count, || async move {
+        let all = sources::<BYTES>(count, keeps_waker).enumerate();
         let all = all.map(|(id, it)| async move { (id, it.await) });
         let mut all: futures_buffered::FuturesUnordered<_> = all.collect();
         all.next().await
     });
     let runtime = Builder::new_current_thread().build().unwrap();
-    KEPT.set(Vec::with_capacity(COUNT));
+    KEPT.set(Vec::with_capacity(count));
     let before = allocated();
     let mut set = JoinSet::new();
     runtime.block_on(async {
-        for (id, source) in sources::<BYTES>(keeps_waker).enumerate() {
+        for (id, source) in sources::<BYTES>(count, keeps_waker).enumerate() {
             set.spawn(async move { (id, source.await) });
         }
         yield_now().await;
     });
-    let joined = (allocated() - before + COUNT as isize / 2) / COUNT as isize;
+    let joined = (allocated() - before + count as isize / 2) / count as isize;
     let kept = if keeps_waker { "yes" } else { "no" };
-    println!("| {BYTES} | {kept} | {own} | {unordered} | {buffered} | {joined} |");
+    let count = count.to_formatted_string(&Locale::en);
+    println!("| {count} | {BYTES} | {kept} | {own} | {unordered} | {buffered} | {joined} |");
 }
 
 fn allocated() -> isize {
@@ -179,14 +180,16 @@ fn burst() {
 
 fn main() {
     println!(
-        "| bytes of the future | keeps its waker | here | FuturesUnordered | futures-buffered | JoinSet |"
+        "| sources | bytes of the future | keeps its waker | here | FuturesUnordered | futures-buffered | JoinSet |"
     );
-    println!("|---:|---|---:|---:|---:|---:|");
-    row::<0>(false);
-    row::<0>(true);
-    row::<64>(false);
-    row::<64>(true);
-    row::<1024>(false);
-    row::<1024>(true);
+    println!("|---:|---:|---|---:|---:|---:|---:|");
+    for count in [10_000, 1] {
+        row::<0>(count, false);
+        row::<0>(count, true);
+        row::<64>(count, false);
+        row::<64>(count, true);
+        row::<1024>(count, false);
+        row::<1024>(count, true);
+    }
     burst();
 }
