@@ -89,7 +89,7 @@ pub trait Single: OutcomeTypes {}
 /// The trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`fail_fast` and `quorum` need an operation that waits for the results",
-    label = "this operation sends its outcomes into a channel",
+    label = "this operation does not wait for its results, or may not",
     note = "use `fetch_and_aggregate`, `process_batch` or `for_each_result`; or let the task that receives the outcomes drop its receiver when it has enough"
 )]
 pub trait Aggregating: OutcomeTypes {}

@@ -114,8 +114,8 @@ pub(crate) use collector::drop_aggregate;
 /// come before the same others.
 ///
 /// A poll yields to the executor after 64 polls of sources, or after a millisecond and the source that
-/// is being polled then. Runs inside a source of a run share that millisecond, and another 64 polls for
-/// all of them; each gets at least one. Naming sources that were never started yields too, after some
+/// is being polled then. Runs inside its sources share that millisecond, and about 64 more polls of sources;
+/// each of them polls at least one. Naming sources that were never started yields too, after some
 /// hundred names.
 #[doc(alias = "gather")]
 #[doc(alias = "join_all")]

@@ -315,6 +315,15 @@ fn results_beat_the_timeout_of_a_batch_that_one_poll_cannot_reach() {
 }
 
 #[test]
+fn poll_polls_no_more_sources_than_its_budget() {
+    let list = (0..ALL_OF_ONE_POLL + 1).map(|id| (id, ready(Ok(0))));
+    let run = fetch_and_aggregate(list, Duration::ZERO).timer(TestTimer::new());
+    let partial = Task::new(run).finish().unwrap_err().partial;
+    assert_eq!(partial.results.len(), ALL_OF_ONE_POLL);
+    assert_eq!(partial.unfinished, [ALL_OF_ONE_POLL]);
+}
+
+#[test]
 fn run_that_uses_its_budget_exactly_completes_in_the_same_poll() {
     for len in ALL_OF_ONE_POLL - 1..ALL_OF_ONE_POLL + 1 {
         let is_complete = |_| {

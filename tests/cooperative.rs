@@ -233,7 +233,7 @@ fn signals_have_the_budget_before_the_sources() {
 /// All answers arrive before the deadline, and the budget of one poll is not enough to read them.
 #[test]
 fn answers_that_arrived_beat_the_deadline_however_many_they_are() {
-    for count in [1, 127, 128, 129, 500, 5000] {
+    for count in [1, 63, 64, 65, 127, 128, 129, 500, 5000] {
         let worker = Worker::default();
         let list: Vec<_> = (0..count).map(|id| worker.answers_at(id, 300)).collect();
         let run = fetch_and_aggregate(list, NEVER).expire_on(worker.signal_at(301));

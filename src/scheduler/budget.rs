@@ -20,7 +20,7 @@ use crate::timer::Instant;
 const POLLS: u32 = if cfg!(test) { 128 } else { 64 };
 
 /// The least that a run takes from the pool.
-const SHARE: u32 = 32;
+const SHARE: u32 = POLLS / 4;
 
 /// The length of a poll. A poll that takes longer ends after the current source.
 const TIME: Duration = Duration::from_millis(1);
@@ -30,9 +30,6 @@ const FIRST_LOOK: [u32; 2] = [8, 32];
 
 /// If source polls take longer than this on average, the clock is read after each.
 const LONG: Duration = Duration::from_micros(20);
-
-/// The most source polls between two readings of the clock.
-const MOST_UNTIMED: u32 = 96;
 
 /// After this many short source polls in a row, a thread is expected to have short ones.
 const TRUST: u32 = 128;
@@ -269,7 +266,7 @@ impl<'a> Budget<'a> {
             let polls = match (self.is_time_up, is_timed) {
                 (true, _) => 0,
                 (false, true) => 1,
-                (false, false) => (4 * self.planned).min(MOST_UNTIMED).min(self.later),
+                (false, false) => (4 * self.planned).min(self.later),
             };
             self.left = polls;
             self.later -= polls;
