@@ -199,7 +199,8 @@ fn answers_that_arrived_in_time_are_results_however_many_they_are() {
     for (threads, runtime) in [(1, current_thread()), (2, workers(2))] {
         for limit in LIMITS {
             for (operation, run) in runs_with_both_timers(limit) {
-                for count in [1, 64, 65, 128, 129, 1000, 5000] {
+                // All of them start before tokio looks at its timers, and so before its threads are busy.
+                for count in [1, 64, 65, 1000, 3000] {
                     let account = answered_in_time(&runtime, threads, count, run, limit, |sent| {
                         answered_by_a_thread(count, sent)
                     });
