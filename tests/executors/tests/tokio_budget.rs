@@ -15,8 +15,8 @@ use futures_aggregate::{
 use runtimes::{NEVER, Source, flavours, in_block_on_and_spawned, ms, never_dry, restless, sleeps};
 use tokio::sync::{mpsc, oneshot};
 
-/// The most milliseconds that an answer may be late.
-const NEAR: u32 = 150;
+/// The most milliseconds that an answer may be late, on a machine that others use too. Runs end after a second.
+const NEAR: u32 = 300;
 
 #[test]
 fn signals_are_seen_beside_busy_sources() {
