@@ -111,7 +111,7 @@ const MIXES: [Mix; 9] = [
     Mix {
         busy: 10,
         restless: 10,
-        others: 5000,
+        others: 3000,
         at: 0,
     },
 ];
