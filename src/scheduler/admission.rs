@@ -149,7 +149,9 @@ impl Admission {
         let until = self.waits_until();
         if is_woken || (until.is_some() && until <= now) {
             self.is_waiting = false;
-            self.waits().until = None;
+            if let Some(waits) = &mut self.waits {
+                waits.until = None;
+            }
         }
     }
 
@@ -276,7 +278,7 @@ impl Admission {
     fn take_places(&mut self, limits: &[Limit], ready: &Ready) -> Option<()> {
         let weight = self.weight;
         // The place may have been waited for by a source that is not the next one any more.
-        let place = self.waits().place.take();
+        let place = self.waits.as_mut().and_then(|waits| waits.place.take());
         let place = place.filter(|(_, ticket)| ticket.weight() == weight);
         let granted = match place {
             Some((number, ticket)) if ticket.take() => Some(number),
@@ -309,7 +311,7 @@ impl Admission {
             return true;
         }
         let now = clock.now();
-        let turn = self.waits().turn.take();
+        let turn = self.waits.as_mut().and_then(|waits| waits.turn.take());
         for (number, rate) in rates.iter().enumerate() {
             let own = turn.as_ref().filter(|(of, _)| *of == number);
             let Err(at) = rate.start(own.map(|(_, turn)| turn), now) else {
