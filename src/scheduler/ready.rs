@@ -291,11 +291,6 @@ impl Wakeups {
         self.sweeps = 0;
     }
 
-    #[inline(always)]
-    fn tree(&self) -> &Arc<Tree> {
-        &self.tree
-    }
-
     /// Begins a poll: marks the task as awake.
     #[inline]
     pub(crate) fn begin_poll(&mut self) {
@@ -329,7 +324,7 @@ impl Wakeups {
         let mut previous = None;
         if !is_registered && next != Next::Again {
             if let Some(task) = panics.catch(|| Arc::new(waker.clone())) {
-                self.tree().task.register(&task);
+                self.tree.task.register(&task);
                 previous = self.task.replace(task);
             }
         }
@@ -364,7 +359,7 @@ impl Wakeups {
         // the waker that finds the word empty sees the registered task.
         // Acquire: not relied upon, because `take_woken` acquires before anything is read.
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
-        let root = &self.tree().root;
+        let root = &self.tree.root;
         root.compare_exchange(AWAKE, 0, success, failure).is_ok()
     }
 
@@ -379,13 +374,13 @@ impl Wakeups {
     #[inline]
     fn take_woken(&mut self) {
         // Relaxed: `wait` finds a bit that this load misses.
-        if self.tree().root.load(Ordering::Relaxed) == AWAKE {
+        if self.tree.root.load(Ordering::Relaxed) == AWAKE {
             return;
         }
         // Acquire: pairs with the Release in `Tree::wake`, `Tree::set_root` and `Tree::raise`, so that
         // the bits below, and what was written before the wake, are seen.
         // Release: not relied upon, because a waker that finds `AWAKE` reads nothing else.
-        let mut root = self.tree().root.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
+        let mut root = self.tree.root.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
         if root & SINGLE != 0 {
             let slot = single_slot(root);
             root &= !SINGLE & !DIRECT_SLOTS;
@@ -394,7 +389,7 @@ impl Wakeups {
                 (self.leaf, self.leaf_bits) = (slot, Shuffled::ordered(1));
             } else {
                 // `Next::Rest` has left other slots in `woken`.
-                self.woken |= self.tree().mark(slot).unwrap_or(0);
+                self.woken |= self.tree.mark(slot).unwrap_or(0);
             }
         }
         self.woken |= root;
@@ -490,7 +485,7 @@ impl Wakeups {
             (self.leaf, self.leaf_bits) = (0, self.shuffled_direct(direct));
             return;
         };
-        let Some(segment) = self.tree().segment(self.segment) else {
+        let Some(segment) = self.tree.segment(self.segment) else {
             return;
         };
         let bits = segment.take(word);
@@ -518,7 +513,7 @@ impl Wakeups {
             self.woken &= !(1 << slot);
             self.direct &= !(1 << slot);
         } else {
-            woken |= self.tree().take(slot);
+            woken |= self.tree.take(slot);
         }
         woken
     }
@@ -549,13 +544,13 @@ impl Wakeups {
     #[inline]
     pub(crate) fn cover(&mut self, slot: usize) {
         while self.slots <= slot {
-            self.slots = self.tree().grow(self.slots);
+            self.slots = self.tree.grow(self.slots);
         }
     }
 
     /// Wakes a slot, as its source does.
     pub(crate) fn wake(&self, slot: usize) {
-        self.tree().wake(slot);
+        self.tree.wake(slot);
     }
 
     /// A waker for one poll of the source in a slot that has no waker.
@@ -595,14 +590,14 @@ impl Wakeups {
     /// For another run, to see whether a flag is raised.
     pub(crate) fn raised_flag(&self, flag: Flag) -> RaisedFlag {
         RaisedFlag {
-            tree: Arc::clone(self.tree()),
+            tree: Arc::clone(&self.tree),
             flag,
         }
     }
 
     /// Makes a waker that raises a flag.
     pub(crate) fn flag_waker(&self, flag: Flag) -> Waker {
-        wakers::flag_waker(self.tree(), flag)
+        wakers::flag_waker(&self.tree, flag)
     }
 }
 

@@ -274,7 +274,7 @@ fn only_slot_woken_while_the_task_waits_is_a_number_in_the_root_word() {
         } else {
             SINGLE | slot as u64
         };
-        assert_eq!(ready.tree().root.load(Ordering::Relaxed), root);
+        assert_eq!(ready.tree.root.load(Ordering::Relaxed), root);
     }
 }
 
