@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use reqwest::Url;
+use tokio::runtime::Runtime;
 
 /// Runs a program with its command-line arguments. Bad arguments and errors are printed to the standard
 /// error, and the status is 1.
@@ -26,6 +27,15 @@ pub fn main<A: Parser>(run: impl FnOnce(A) -> io::Result<ExitCode>) -> ExitCode 
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the future of a program on tokio. It says whether the answer is complete, for the exit status.
+pub fn on_tokio(run: impl Future<Output = io::Result<bool>>) -> io::Result<ExitCode> {
+    let runtime = Runtime::new()?;
+    let complete = runtime.block_on(run);
+    // A blocking name lookup must not keep the program alive.
+    runtime.shutdown_background();
+    Ok(exit_code(complete?))
 }
 
 /// 0 if the answer is complete, 2 if it is partial.

@@ -19,7 +19,7 @@ mod throttle;
 pub mod timeline;
 
 pub use client::{Asked, asked, client};
-pub use command::{at_least_one, exit_code, main, url};
+pub use command::{at_least_one, exit_code, main, on_tokio, url};
 pub use ctrl_c::ctrl_c;
 pub use errors::{Chain, is_overload};
 pub use files::Files;

@@ -8,23 +8,18 @@ use std::io;
 use std::process::ExitCode;
 
 use args::{Args, Settings};
-use examples::{Asked, Limits, exit_code};
+use examples::{Asked, Limits};
 use fetch::{Failure, Fetcher, Page, Target};
 use futures_aggregate::{
     AttemptBudget, Interrupted, Outcome, Reason, fetch_and_aggregate, stream_results,
 };
 use report::Report;
-use tokio::runtime::Runtime;
 use watch::Watch;
 
 fn main() -> ExitCode {
     examples::main(|args: Args| {
         let asked = examples::asked(args.urls.clone())?;
-        let runtime = Runtime::new()?;
-        let complete = runtime.block_on(run(args, asked));
-        // A blocking name lookup must not keep the program alive.
-        runtime.shutdown_background();
-        Ok(exit_code(complete?))
+        examples::on_tokio(run(args, asked))
     })
 }
 
@@ -550,11 +545,11 @@ mod watch {
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::{Duration, Instant};
 
+    use examples::timeline::{Fate, Span, Timeline};
     use futures_aggregate::{Event, Reason, SourceError};
     use indicatif::{ProgressBar, ProgressStyle};
 
     use crate::fetch::{Failure, Page, Target};
-    use examples::timeline::{Fate, Span, Timeline};
 
     /// Follows a run through its events.
     #[derive(Clone)]

@@ -28,14 +28,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use examples::{Limits, Throttle, at_least_one, exit_code, site, url};
+use examples::{Limits, Throttle, at_least_one, site, url};
 use found::Found;
 use futures::StreamExt;
 use futures_aggregate::{Interrupted, for_each_result, from_stream};
 use report::Report;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
-use tokio::runtime::Runtime;
 use visit::{Failure, visit};
 
 /// Follow links to every page of a site. Exits with 0 if every page that was found was visited, with 2
@@ -79,13 +78,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    examples::main(|args: Args| {
-        let runtime = Runtime::new()?;
-        let complete = runtime.block_on(crawl(args));
-        // A blocking name lookup must not keep the program alive.
-        runtime.shutdown_background();
-        Ok(exit_code(complete?))
-    })
+    examples::main(|args: Args| examples::on_tokio(crawl(args)))
 }
 
 /// Returns whether every page that was found was visited.

@@ -24,13 +24,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
-use examples::{at_least_one, exit_code, records, url};
+use examples::{at_least_one, records, url};
 use fetch::Fetcher;
 use futures_aggregate::{Interrupted, SourceError, each, for_each_result};
 use indicatif::{ProgressBar, ProgressStyle};
 use output::Output;
 use reqwest::Url;
-use tokio::runtime::Runtime;
 use tokio::task::spawn_blocking;
 
 /// Download all records of a paginated API into a file, one line each. Exits with 0 if the file is
@@ -56,13 +55,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    examples::main(|args: Args| {
-        let runtime = Runtime::new()?;
-        let complete = runtime.block_on(download(args));
-        // A blocking name lookup must not keep the program alive.
-        runtime.shutdown_background();
-        Ok(exit_code(complete?))
-    })
+    examples::main(|args: Args| examples::on_tokio(download(args)))
 }
 
 /// Returns whether the file is complete.

@@ -11,10 +11,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use examples::{Asked, Chain, exit_code};
+use examples::{Asked, Chain};
 use futures_aggregate::{Interrupted, SourceError, fetch_and_aggregate};
 use reqwest::{Client, StatusCode, Url};
-use tokio::runtime::Runtime;
 
 /// Check whether services are up. Exits with 0 if all are up, with 2 if not.
 #[derive(Parser)]
@@ -32,11 +31,7 @@ struct Args {
 fn main() -> ExitCode {
     examples::main(|args: Args| {
         let asked = examples::asked(args.urls)?;
-        let runtime = Runtime::new()?;
-        let all_up = runtime.block_on(check_all(asked, args.timeout));
-        // A blocking name lookup must not keep the program alive.
-        runtime.shutdown_background();
-        Ok(exit_code(all_up?))
+        examples::on_tokio(check_all(asked, args.timeout))
     })
 }
 

@@ -26,13 +26,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use examples::store::Store;
-use examples::{Asked, exit_code, url};
+use examples::{Asked, url};
 use futures::StreamExt;
 use futures_aggregate::{Interrupted, Reason, from_stream, stream_results};
 use report::Report;
 use reqwest::Url;
 use stages::{fetch, store};
-use tokio::runtime::Runtime;
 
 /// Fetch pages, compress them, and put them into a store. Exits with 0 if every page was stored or
 /// failed, with 2 if the run ended before.
@@ -60,11 +59,7 @@ fn main() -> ExitCode {
             Some(store) => store,
             None => examples::serve(Store::default().router())?,
         };
-        let runtime = Runtime::new()?;
-        let complete = runtime.block_on(run(asked, store, args.timeout));
-        // A blocking name lookup must not keep the program alive.
-        runtime.shutdown_background();
-        Ok(exit_code(complete?))
+        examples::on_tokio(run(asked, store, args.timeout))
     })
 }
 
