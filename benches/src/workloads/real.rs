@@ -105,32 +105,31 @@ where
     let mut contenders = vec![
         own,
         contender("FuturesUnordered", |sources| {
-            let futures = sources.into_iter().enumerate();
-            let futures: FuturesUnordered<_> = futures.map(|(id, it)| with_id(id, it)).collect();
-            tokio::spawn(collect(futures))
+            tokio::spawn(collect(with_ids(sources).collect::<FuturesUnordered<_>>()))
         }),
         contender("futures-buffered", |sources| {
-            let futures = sources.into_iter().enumerate();
-            let futures: futures_buffered::FuturesUnordered<_> =
-                futures.map(|(id, it)| with_id(id, it)).collect();
+            let futures: futures_buffered::FuturesUnordered<_> = with_ids(sources).collect();
             tokio::spawn(collect(futures))
         }),
         contender("tokio", |sources| {
-            tokio::spawn(async {
-                let sources = sources.into_iter().enumerate();
-                let set: JoinSet<_> = sources.map(|(id, it)| with_id(id, it)).collect();
-                all_joined(set).await
-            })
+            tokio::spawn(async { all_joined(with_ids(sources).collect::<JoinSet<_>>()).await })
         }),
     ];
     if !is_spawned {
         contenders.push(contender("futures-concurrency", |sources| {
-            let sources = sources.into_iter().enumerate();
-            let futures: Vec<_> = sources.map(|(id, it)| with_id(id, it)).collect();
+            let futures: Vec<_> = with_ids(sources).collect();
             tokio::spawn(async { sorted(futures.join().await) })
         }));
     }
     contenders
+}
+
+/// The sources, each with its place as its id.
+fn with_ids<F: Future>(
+    sources: Vec<F>,
+) -> impl Iterator<Item = impl Future<Output = (usize, F::Output)>> {
+    let sources = sources.into_iter().enumerate();
+    sources.map(|(id, source)| with_id(id, source))
 }
 
 /// Sources that sleep for one to four milliseconds.
@@ -164,18 +163,17 @@ fn answered(size: usize, runtime: Start, order: fn(usize) -> Vec<usize>) -> Vec<
                 let _: () = receiver.await.unwrap();
                 answer(id)
             };
-            (sender, source)
+            (Some(sender), source)
         };
-        let (senders, sources): (Vec<_>, _) = (0..size)
-            .map(channel)
-            .map(|(sender, source)| (Some(sender), source))
-            .unzip();
-        let order = order(size);
+        let (mut senders, sources): (Vec<_>, _) = (0..size).map(channel).unzip();
+        let in_order = order(size)
+            .into_iter()
+            .map(|id| senders[id].take().unwrap());
+        let senders: Vec<_> = in_order.collect();
         let answering = async move {
-            let mut senders = senders;
             waiting.all(size).await;
-            for id in order {
-                senders[id].take().unwrap().send(()).unwrap();
+            for sender in senders {
+                sender.send(()).unwrap();
             }
         };
         (sources, answering)
