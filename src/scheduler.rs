@@ -87,6 +87,9 @@ pub struct Run<L, K, G> {
     now: Option<Instant>,
     /// Whether this poll has started a source.
     has_started: bool,
+    /// Whether the next poll has nothing to do but to poll the sources that were woken, unless a flag is
+    /// raised or a deadline has passed.
+    may_be_quiet: bool,
     /// The budget spent in this poll when a source was last found pending.
     pending_after: u32,
     /// Polls since a sweep left a source pending for which the cooperative budget may have been spent.
@@ -165,6 +168,7 @@ impl<L, K, G> Run<L, K, G> {
             stage: Stage::New,
             now: None,
             has_started: false,
+            may_be_quiet: false,
             pending_after: 0,
             calm_polls: u32::MAX,
             is_shuffled: false,
@@ -392,6 +396,7 @@ where
 
     /// One poll. Breaks when the run ends; otherwise returns what follows the poll. `is_rest` is true
     /// for the rest of a poll in which a panic was caught.
+    #[inline(always)]
     fn step<D: Driver<K, G>>(
         &mut self,
         is_rest: bool,
@@ -399,51 +404,9 @@ where
         budget: &mut Budget<'_>,
         driver: &mut D,
     ) -> ControlFlow<End, Next> {
-        let is_new = matches!(self.stage, Stage::New);
-        self.stage = Stage::Running;
-
-        // 1. Signals. They come first, while the task's cooperative budget is fresh.
-        signals.as_mut().poll(&mut self.ready);
-        if let Some(now) = self.now {
-            self.slept_until = signals.as_mut().poll_alarm(now);
-            if D::SOURCES_ARE_RUNS {
-                self.wake_due(self.due_inside(now, budget.clock()));
-            }
-        }
-        if self.has_panicked || is_rest {
-            // The panic came before the policies could see the last outcome.
-            self.verdict(driver)?;
-        }
-        if signals.is_cancelled() {
-            return ControlFlow::Break(Err(Reason::Cancelled));
-        }
-        if signals.is_drained() {
-            self.drain::<D>();
-        }
-        if let Some(reason) = driver.poll_stop(&mut self.ready) {
-            return ControlFlow::Break(Err(reason));
-        }
-        if is_new {
-            if self.is_too_late() {
-                return ControlFlow::Break(Err(Reason::TimedOut));
-            }
-            // A policy may already hold, for example an unreachable quorum.
-            self.verdict(driver)?;
-            match self.in_flight.not_started() {
-                (least, Some(most)) if least == most => self.expect(most, driver),
-                _ => {}
-            }
-        }
-
-        // 2. Sources that were woken.
-        self.note_lateness(signals.as_mut(), budget, driver)?;
-        driver.flush_first(&mut self.ready, budget)?;
-        if self.late_left {
-            self.stop_late_sources(budget, driver)?;
-        }
-        if L::MAY_WAIT && self.is_shuffled {
-            // A stream needs the cooperative budget as well, so it comes first in every second poll.
-            self.admit_first(signals.as_mut(), budget.clock(), driver);
+        let is_quiet = !is_rest && self.is_quiet();
+        if !is_quiet {
+            self.prepare(is_rest, signals.as_mut(), budget, driver)?;
         }
         if !is_rest {
             self.ready.start_sweep(self.is_shuffled);
@@ -491,14 +454,101 @@ where
                 self.admission.raise();
             }
         }
-        self.in_flight.slots.note_len(&mut self.ready);
+        let is_busy = self.has_work(driver);
+        if !is_quiet || budget.outcomes() > 0 {
+            self.in_flight.slots.note_len(&mut self.ready, is_busy);
+        }
+        self.may_be_quiet = self.in_flight.list.is_none()
+            && self.grace.is_none()
+            && !D::SOURCES_ARE_RUNS
+            && !self.admission.is_draining()
+            && driver.is_idle();
+        if is_busy {
+            return ControlFlow::Continue(Next::Again);
+        }
+        if self.now.is_none() {
+            return ControlFlow::Continue(Next::Wait);
+        }
         let next_source = self.in_flight.slots.next_deadline();
         ControlFlow::Continue(self.wait_until(next_source, None, signals, driver))
     }
 
+    /// Whether a poll has nothing to do but to poll the sources that were woken: no flag is raised, and
+    /// no deadline has passed.
+    #[inline(always)]
+    fn is_quiet(&self) -> bool {
+        let is_early = |now| {
+            let source = self.in_flight.slots.next_deadline();
+            let own = self.deadlines.whole().into_iter().chain(source).min();
+            own.is_none_or(|own| now < own)
+        };
+        self.may_be_quiet
+            && !self.has_panicked
+            && !self.ready.has_any_flag()
+            && self.now.is_none_or(is_early)
+    }
+
+    /// Begins a poll that may have to do more than to poll the sources that were woken.
+    #[inline(never)]
+    fn prepare<D: Driver<K, G>>(
+        &mut self,
+        is_rest: bool,
+        mut signals: Pin<&mut impl AnySignals>,
+        budget: &mut Budget<'_>,
+        driver: &mut D,
+    ) -> ControlFlow<End> {
+        let is_new = matches!(self.stage, Stage::New);
+        self.stage = Stage::Running;
+
+        // 1. Signals. They come first, while the task's cooperative budget is fresh.
+        signals.as_mut().poll(&mut self.ready);
+        if let Some(now) = self.now {
+            self.slept_until = signals.as_mut().poll_alarm(now);
+            if D::SOURCES_ARE_RUNS {
+                self.wake_due(self.due_inside(now, budget.clock()));
+            }
+        }
+        if self.has_panicked || is_rest {
+            // The panic came before the policies could see the last outcome.
+            self.verdict(driver)?;
+        }
+        if signals.is_cancelled() {
+            return ControlFlow::Break(Err(Reason::Cancelled));
+        }
+        if signals.is_drained() {
+            self.drain::<D>();
+        }
+        if let Some(reason) = driver.poll_stop(&mut self.ready) {
+            return ControlFlow::Break(Err(reason));
+        }
+        if is_new {
+            if self.is_too_late() {
+                return ControlFlow::Break(Err(Reason::TimedOut));
+            }
+            // A policy may already hold, for example an unreachable quorum.
+            self.verdict(driver)?;
+            match self.in_flight.not_started() {
+                (least, Some(most)) if least == most => self.expect(most, driver),
+                _ => {}
+            }
+        }
+
+        // 2. Sources that were woken.
+        self.note_lateness(signals.as_mut(), budget, driver)?;
+        driver.flush_first(&mut self.ready, budget)?;
+        if self.late_left {
+            self.stop_late_sources(budget, driver)?;
+        }
+        if L::MAY_WAIT && self.is_shuffled {
+            // A stream needs the cooperative budget as well, so it comes first in every second poll.
+            self.admit_first(signals.as_mut(), budget.clock(), driver);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// What follows a poll: another poll at once if there is work left, and otherwise the next wake or
     /// the next deadline (of the run, of a source, of a start, of a run inside it, or of `rest`).
-    #[inline]
+    #[inline(never)]
     fn wait_until<D: Driver<K, G>>(
         &mut self,
         next_source: Option<Instant>,
@@ -506,12 +556,7 @@ where
         signals: Pin<&mut impl AnySignals>,
         driver: &D,
     ) -> Next {
-        let is_busy = self.can_admit(driver)
-            || self.late_left
-            || driver.can_flush()
-            || self.is_drained(driver)
-            || self.ready.has_work();
-        if is_busy {
+        if self.has_work(driver) {
             return Next::Again;
         }
         let Some(now) = self.now else {
@@ -538,6 +583,16 @@ where
             true => Next::Again,
             false => Next::Wait,
         }
+    }
+
+    /// Whether there is work left for another poll at once.
+    #[inline(always)]
+    fn has_work(&mut self, driver: &impl Driver<K, G>) -> bool {
+        self.can_admit(driver)
+            || self.late_left
+            || driver.can_flush()
+            || self.is_drained(driver)
+            || self.ready.has_work()
     }
 
     /// When a source may start that waits for nothing but time.
@@ -716,15 +771,27 @@ where
     /// Breaks if every source has answered and every outcome was passed on, or every source that has
     /// started in a run that drains. A list that reports that it is empty is polled once more, to be
     /// sure.
+    #[inline(always)]
     fn end_if_complete(
         &mut self,
         signals: Pin<&mut impl AnySignals>,
         budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End> {
-        if !self.in_flight.slots.is_empty() {
-            return ControlFlow::Continue(());
+        match self.in_flight.slots.is_empty() {
+            true => self.end_if_nothing_waits(signals, budget, driver),
+            false => ControlFlow::Continue(()),
         }
+    }
+
+    /// The same, with no source in flight.
+    #[inline(never)]
+    fn end_if_nothing_waits(
+        &mut self,
+        signals: Pin<&mut impl AnySignals>,
+        budget: &mut Budget<'_>,
+        driver: &mut impl Driver<K, G>,
+    ) -> ControlFlow<End> {
         if self.in_flight.list.is_some() {
             self.end_list(signals, budget.clock(), driver);
         }

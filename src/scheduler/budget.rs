@@ -112,6 +112,7 @@ impl Work {
     }
 
     /// The work since an earlier reading.
+    #[inline]
     pub(super) fn since(self, earlier: Self) -> Self {
         Self {
             polls: self.polls.saturating_sub(earlier.polls),
@@ -136,6 +137,21 @@ impl Pool {
             ticks: Cell::new(0),
             thread: Cell::new(0),
         }
+    }
+
+    /// Begins a poll. Returns how many source polls it has; the work of the runs inside the outermost poll
+    /// so far, unless it is that one; and whether source polls are timed one by one.
+    #[inline(always)]
+    fn open(&self) -> (u32, Option<Work>, bool) {
+        let is_timed = self.timed.get() > 0;
+        if self.is_open.replace(true) {
+            return (self.take_share(), Some(self.inside.get()), is_timed);
+        }
+        self.ticks.set(self.ticks.get().wrapping_add(1));
+        self.left.set(POLLS);
+        self.ends.set(None);
+        self.inside.set(Work::NONE);
+        (POLLS, None, is_timed)
     }
 
     /// Takes the share of one run: half of what is left, but at least [`SHARE`] while there is that
@@ -186,40 +202,26 @@ pub struct Budget<'a> {
 
 impl<'a> Budget<'a> {
     /// Begins a poll. A run with deadlines passes the time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open(now: Option<Instant>, clock: &'a dyn Clock) -> Self {
-        POOL.with(|pool| {
-            let is_outermost = !pool.is_open.replace(true);
-            let polls = if is_outermost {
-                pool.ticks.set(pool.ticks.get().wrapping_add(1));
-                pool.left.set(POLLS);
-                pool.ends.set(None);
-                pool.inside.set(Work::NONE);
-                POLLS
-            } else {
-                pool.take_share()
-            };
-            let mut budget = Self {
-                clock,
-                left: FIRST_LOOK[usize::from(now.is_none())].min(polls),
-                later: 0,
-                planned: 0,
-                looked_after: 0,
-                looked_at: now,
-                is_time_up: false,
-                reserved: 0,
-                is_for_sources: true,
-                outcomes: 0,
-                before: (!is_outermost).then(|| pool.inside.get()),
-            };
-            if pool.timed.get() > 0 {
-                budget.left = 1;
-                budget.looked_at = now.or_else(|| Some(clock.now()));
-            }
-            budget.later = polls - budget.left;
-            budget.planned = budget.left;
-            budget
-        })
+        let (polls, before, is_timed) = POOL.with(Pool::open);
+        let (planned, looked_at) = match is_timed {
+            false => (FIRST_LOOK[usize::from(now.is_none())].min(polls), now),
+            true => (1, now.or_else(|| Some(clock.now()))),
+        };
+        Self {
+            clock,
+            left: planned,
+            later: polls - planned,
+            planned,
+            looked_after: 0,
+            looked_at,
+            is_time_up: false,
+            reserved: 0,
+            is_for_sources: true,
+            outcomes: 0,
+            before,
+        }
     }
 
     /// From now on the budget is spent on other work, and the clock is read each time.
@@ -313,6 +315,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Releases the reserve.
+    #[inline]
     pub(super) fn release(&mut self) {
         self.later += std::mem::take(&mut self.reserved);
     }
@@ -329,6 +332,7 @@ impl<'a> Budget<'a> {
     }
 
     /// The work of the runs inside this one, in this poll.
+    #[inline]
     pub(super) fn inside(&self) -> Work {
         let inside = POOL.with(|pool| pool.inside.get());
         inside.since(self.before.unwrap_or(Work::NONE))
@@ -348,11 +352,13 @@ impl<'a> Budget<'a> {
     }
 
     /// The outcomes of this run in this poll.
+    #[inline]
     pub(super) fn outcomes(&self) -> u32 {
         self.outcomes
     }
 
     /// Whether this poll is inside the poll of another run.
+    #[inline]
     pub(super) fn is_nested(&self) -> bool {
         self.before.is_some()
     }

@@ -524,6 +524,12 @@ impl Wakeups {
         flags.iter().any(|flag| self.woken & flag.bit() != 0)
     }
 
+    /// Whether any flag is set among the bits taken so far.
+    #[inline]
+    pub(crate) fn has_any_flag(&self) -> bool {
+        self.woken & FLAGS != 0
+    }
+
     /// Whether a flag is set, now.
     #[inline]
     pub(crate) fn is_raised(&mut self, flag: Flag) -> bool {

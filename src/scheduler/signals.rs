@@ -279,7 +279,7 @@ fn poll_signal<S: Future>(
     flag: Flag,
     panics: &mut Panics,
 ) -> bool {
-    match panics.catch(|| signal.as_mut().poll(ready, flag)) {
+    match panics.catch(|| signal.as_mut().poll(ready, flag, &mut None)) {
         Some(poll) => poll.is_ready(),
         None => {
             signal.renew();
@@ -308,7 +308,6 @@ pin_project! {
         #[pin]
         future: Option<S>,
         state: State,
-        waker: Option<Waker>,
     }
 
     impl<S> PinnedDrop for Watch<S> {
@@ -331,7 +330,6 @@ impl<S> Watch<S> {
         Self {
             future: None,
             state: State::Idle,
-            waker: None,
         }
     }
 
@@ -339,7 +337,6 @@ impl<S> Watch<S> {
         Self {
             future: Some(future),
             state: State::New,
-            waker: None,
         }
     }
 
@@ -361,7 +358,6 @@ impl<S> Watch<S> {
     pub(crate) fn clear(self: Pin<&mut Self>) {
         let mut this = self.project();
         *this.state = State::Idle;
-        *this.waker = None;
         this.future.set(None);
     }
 
@@ -378,8 +374,13 @@ impl<S> Watch<S> {
 }
 
 impl<S: Future> Watch<S> {
-    /// Polls the future if it is new or was woken.
-    pub(crate) fn poll(self: Pin<&mut Self>, ready: &mut Ready, flag: Flag) -> Poll<S::Output> {
+    /// Polls the future if it is new or was woken. `waker` is kept for the next poll.
+    pub(crate) fn poll(
+        self: Pin<&mut Self>,
+        ready: &mut Ready,
+        flag: Flag,
+        waker: &mut Option<Waker>,
+    ) -> Poll<S::Output> {
         // Clear the flag before the poll, so that a wake during the poll is not lost. Clear it even if
         // there is nothing to poll, so that a late wake does not keep the run busy.
         let woken = ready.take_flag(flag);
@@ -387,7 +388,7 @@ impl<S: Future> Watch<S> {
         if *this.state == State::Idle || (*this.state == State::Waiting && !woken) {
             return Poll::Pending;
         }
-        let waker = this.waker.get_or_insert_with(|| ready.flag_waker(flag));
+        let waker = waker.get_or_insert_with(|| ready.flag_waker(flag));
         poll_once(this.future, this.state, waker)
     }
 

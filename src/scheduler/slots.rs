@@ -34,6 +34,8 @@ pub(crate) struct Slots<K, G> {
     extras: Option<Box<Extras>>,
     /// The most sources in flight since memory was given back.
     peak: usize,
+    /// The number of polls in a row in which memory could have been given back.
+    busy_polls: u32,
 }
 
 /// What only some runs note of their sources.
@@ -73,6 +75,9 @@ impl Extras {
 /// The fewest sources in flight whose memory is given back when most of them have ended.
 const BURST: usize = 256;
 
+/// A run that is busy waits for so many polls before it gives memory back.
+const PATIENCE: u32 = 15;
+
 pin_project! {
     /// A place for one source at a time.
     struct Slot<K, G> {
@@ -105,6 +110,7 @@ impl<K, G> Slots<K, G> {
             starts: Vec::new(),
             extras: None,
             peak: 0,
+            busy_polls: 0,
         }
     }
 
@@ -115,30 +121,45 @@ impl<K, G> Slots<K, G> {
 
     /// Ends a run that has no source left. Returns what a later run can use, and gives the wakers of the
     /// slots back.
+    #[inline]
     pub(crate) fn end(&mut self, ready: &mut Ready) -> Links {
+        if ready.has_kept() {
+            self.give_wakers_back(ready);
+        }
+        self.order.end()
+    }
+
+    #[inline(never)]
+    fn give_wakers_back(&mut self, ready: &mut Ready) {
         for index in 0..self.slots.len() {
             if !ready.has_kept() {
-                break;
+                return;
             }
             let slot = self.slots.get(index);
             if let Some(waker) = slot.and_then(|slot| slot.project().waker.take()) {
                 ready.take_back(waker);
             }
         }
-        self.order.end()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Gives memory back if a burst of sources is over. To be called now and then.
+    /// Gives memory back if a burst of sources is over. To be called at the end of a poll. While the run
+    /// is busy, its last sources may be about to end, so this waits for some polls.
     #[inline]
-    pub(crate) fn note_len(&mut self, ready: &mut Ready) {
+    pub(crate) fn note_len(&mut self, ready: &mut Ready, is_busy: bool) {
         let len = self.len();
         self.peak = self.peak.max(len);
-        let is_over = len == 0 && self.slots.len() >= BURST;
-        if is_over || self.peak >= BURST && len <= self.peak / 16 {
+        let is_empty = len == 0 && self.slots.len() >= BURST;
+        let is_over = is_empty || self.peak >= BURST && len <= self.peak / 16;
+        if !is_over {
+            self.busy_polls = 0;
+        } else if is_busy && self.busy_polls < PATIENCE {
+            self.busy_polls += 1;
+        } else {
+            self.busy_polls = 0;
             self.give_back(ready);
         }
     }

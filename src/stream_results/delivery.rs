@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use async_channel::{SendError, Sender, TrySendError};
 use pin_project_lite::pin_project;
@@ -66,6 +66,7 @@ pub(super) fn delivery<K, T, E>(
         sender: Some(sender),
         make_send: send,
         blocked_send: Watch::idle(),
+        room: None,
         queue: Queue(VecDeque::new()),
         delivered: 0,
     }
@@ -92,6 +93,8 @@ pin_project! {
         // The send of the oldest outcome that waits. Idle if none waits for room.
         #[pin]
         blocked_send: Watch<Send>,
+        // The waker of such sends, once there was one.
+        room: Option<Waker>,
         // Completes when the receivers are gone.
         #[pin]
         receivers_gone: Watch<Closed>,
@@ -228,7 +231,9 @@ where
         let mut this = self.project();
         loop {
             poll_blocked_send(this.queue, this.delivered, || {
-                this.blocked_send.as_mut().poll(ready, Flag::Room)
+                this.blocked_send
+                    .as_mut()
+                    .poll(ready, Flag::Room, this.room)
             })?;
             if !this.blocked_send.is_idle() || !budget.has_more() {
                 return Ok(());
@@ -251,7 +256,7 @@ where
     fn is_receiver_gone(self: Pin<&mut Self>, ready: &mut Ready) -> bool {
         self.project()
             .receivers_gone
-            .poll(ready, Flag::Receiver)
+            .poll(ready, Flag::Receiver, &mut None)
             .is_ready()
     }
 
@@ -280,6 +285,7 @@ where
             panics.catch(|| drop(sender));
         }
         panics.catch(|| this.blocked_send.clear());
+        *this.room = None;
     }
 
     fn report(self: Pin<&mut Self>) -> (usize, Vec<Outcome<K, T, E>>) {

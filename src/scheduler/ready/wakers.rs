@@ -116,10 +116,15 @@ impl Spares {
     }
 
     /// Drops all but so many.
+    #[inline]
     pub(super) fn truncate(&mut self, most: usize) {
-        if self.len() <= most {
-            return;
+        if self.len() > most {
+            self.drop_all_but(most);
         }
+    }
+
+    #[cold]
+    fn drop_all_but(&mut self, most: usize) {
         if most == 0 {
             self.lent = None;
         }

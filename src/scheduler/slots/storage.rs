@@ -1,8 +1,8 @@
 //! A growing array of pinned values, which never move.
 //!
 //! Small values share an allocation: the first twelve by fours, and the others by sixteens. A large value
-//! has its own. Safe code can project a pin only to a named field, so four values are fields rather than
-//! an array, and sixteen are four of those.
+//! has its own. Safe code can project a pin only to a named field, so two values are fields rather than an
+//! array, four are two of those, and sixteen are four times four.
 
 use std::pin::Pin;
 
@@ -23,19 +23,17 @@ pub(super) struct Storage<T> {
 }
 
 pin_project! {
-    /// Four values in one allocation.
+    /// Two values in one allocation, or a part of more.
     #[derive(Default)]
-    struct Four<T> {
+    struct Two<T> {
         #[pin]
-        first: T,
+        even: T,
         #[pin]
-        second: T,
-        #[pin]
-        third: T,
-        #[pin]
-        fourth: T,
+        odd: T,
     }
 }
+
+type Four<T> = Two<Two<T>>;
 
 type Sixteen<T> = Four<Four<T>>;
 
@@ -43,19 +41,24 @@ fn boxed<T: Default>() -> Pin<Box<T>> {
     Box::into_pin(Box::default())
 }
 
+impl<T> Two<T> {
+    /// The value that the lowest bit of an index tells.
+    #[inline(always)]
+    fn get(self: Pin<&mut Self>, index: usize) -> Pin<&mut T> {
+        let two = self.project();
+        if index % 2 == 0 { two.even } else { two.odd }
+    }
+}
+
 impl<T> Four<T> {
     fn each(&self) -> [&T; 4] {
-        [&self.first, &self.second, &self.third, &self.fourth]
+        let Self { even, odd } = self;
+        [&even.even, &odd.even, &even.odd, &odd.odd]
     }
 
     #[inline(always)]
-    fn get(self: Pin<&mut Self>, index: usize) -> Pin<&mut T> {
-        let four = self.project();
-        let (even, odd) = match index % 4 {
-            0 | 1 => (four.first, four.second),
-            _ => (four.third, four.fourth),
-        };
-        if index % 2 == 0 { even } else { odd }
+    fn four(self: Pin<&mut Self>, index: usize) -> Pin<&mut T> {
+        self.get(index).get(index / 2)
     }
 }
 
@@ -106,10 +109,10 @@ impl<T: Default> Storage<T> {
             four @ 1..4 => self.fours.get_mut(four - 1)?.as_mut(),
             four => {
                 let sixteen = self.sixteens.get_mut(four / 4 - 1)?.as_mut()?;
-                sixteen.as_mut().get(four)
+                sixteen.as_mut().four(four)
             }
         };
-        Some(four.get(index))
+        Some(four.four(index))
     }
 
     /// The same. Takes new memory for the value if that was given back.
@@ -124,9 +127,9 @@ impl<T: Default> Storage<T> {
             four => self.sixteens[four / 4 - 1]
                 .get_or_insert_with(boxed)
                 .as_mut()
-                .get(four),
+                .four(four),
         };
-        four.get(index)
+        four.four(index)
     }
 
     /// Gives memory back in which no value is used, except that of the first sixteen small ones. `discard` is
@@ -148,7 +151,9 @@ impl<T: Default> Storage<T> {
         give_back(
             &mut self.sixteens,
             |sixteen| sixteen.as_ref().get_ref().any(&is_used),
-            |sixteen| (0..16).for_each(|index| discard(sixteen.as_mut().get(index / 4).get(index))),
+            |sixteen| {
+                (0..16).for_each(|index| discard(sixteen.as_mut().four(index / 4).four(index)))
+            },
         );
         self.len = self.len.min(16 + 16 * self.sixteens.len());
     }
