@@ -127,6 +127,7 @@ pub(crate) use collector::drop_aggregate;
 #[doc(alias = "TaskGroup")]
 #[doc(alias = "nursery")]
 #[doc(alias = "JoinMap")]
+#[inline]
 pub fn fetch_and_aggregate<L, K, F, T, E>(
     sources: L,
     timeout: Duration,
@@ -176,6 +177,7 @@ where
     /// assert_eq!(aggregate.unfinished.len(), 95);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn stop_when<N>(self, rule: N) -> FetchAndAggregate<L, K, F, T, E, S, WithRule<H, N>, Z>
     where

@@ -110,6 +110,7 @@ pub use handler::Handler;
 #[doc(alias = "async_stream")]
 #[doc(alias = "flatMapMerge")]
 #[doc(alias = "buffer_unordered")]
+#[inline]
 pub fn for_each_result<L, K, F, T, E, M, G, B>(
     sources: L,
     body: M,
@@ -158,6 +159,7 @@ where
     /// assert!(started.elapsed() < Duration::from_millis(8 * 20));     // not one after another
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn bodies(mut self, limit: usize) -> Self {
         assert!(

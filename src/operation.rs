@@ -261,6 +261,7 @@ where
     /// assert_eq!(made.get(), 3);          // no source was made that was not needed
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn concurrency<'a>(mut self, limit: impl Into<Concurrency<'a>>) -> Self {
         self.options().limit_concurrency(limit.into());
@@ -300,6 +301,7 @@ where
     /// ```
     #[doc(alias = "rate_limit")]
     #[doc(alias = "throttle")]
+    #[inline]
     #[track_caller]
     pub fn rate(mut self, rate: &Rate) -> Self {
         self.options();
@@ -347,6 +349,7 @@ where
     /// assert_eq!(limit.get(), 1);         // half of the requests were refused
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn overload_if<N>(self, rule: N) -> Operation<L, F, C, S, WithOverload<H, N>, Z>
     where
@@ -388,6 +391,7 @@ where
     /// assert!(receiver.is_closed());
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options().limits.timeout = limit(timeout);
@@ -472,6 +476,7 @@ where
     /// assert_eq!(aggregate.errors, [("thumbnail", late.clone()), ("report", late)]);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn source_timeout_by<N>(
         mut self,
@@ -524,6 +529,7 @@ where
     /// ```
     #[doc(alias = "buffered")]
     #[doc(alias = "ordered")]
+    #[inline]
     #[track_caller]
     pub fn in_order(mut self) -> Self {
         self.source_options().in_order = true;
@@ -559,6 +565,7 @@ where
     /// assert_eq!(interrupted.partial.unfinished, ["a", "b"]);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn deadline(mut self, at: Instant) -> Self {
         let deadline = &mut self.options().limits.deadline;
@@ -596,6 +603,7 @@ where
     /// assert_eq!(run.timer(Verbose).await.unwrap().results.len(), 3);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn timer<N: Timer>(mut self, timer: N) -> Operation<L, F, C, S, H, N> {
         self.options();
@@ -646,6 +654,7 @@ where
     /// assert_eq!(interrupted.partial.unfinished, ["a"]);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.options().limits.drain_timeout = limit(timeout);
@@ -680,6 +689,7 @@ where
     ///     if message.starts_with("a number")));
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn catch_panics(mut self) -> Self {
         self.source_options().catches_panics = true;
@@ -724,6 +734,7 @@ where
     /// assert_eq!((in_flight, most), (0, 1));      // each was ready at once
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn observe<N>(self, observer: N) -> Operation<L, F, C, S, WithObserver<H, N>, Z>
     where
@@ -887,6 +898,7 @@ where
     /// [future-queue](https://docs.rs/future-queue).
     #[doc(alias = "future_queue_grouped")]
     #[doc(alias = "per_host")]
+    #[inline]
     #[track_caller]
     pub fn concurrency_per<N, G>(
         self,
@@ -932,6 +944,7 @@ where
     /// assert_eq!(run.await.unwrap().results.len(), 30);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn concurrency_per_by<N, G, M>(
         self,
@@ -972,6 +985,7 @@ where
     /// assert_eq!(run.await.unwrap().results.len(), 2000);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn look_ahead(mut self, sources: usize) -> Self {
         assert!(
@@ -1014,6 +1028,7 @@ where
     /// # });
     /// ```
     #[doc(alias = "future_queue")]
+    #[inline]
     #[track_caller]
     pub fn weight<N>(
         self,
@@ -1118,6 +1133,7 @@ where
     /// assert_eq!(interrupted.reason, Reason::TimedOut);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn expire_on<N: Future>(
         self,
@@ -1182,6 +1198,7 @@ where
     /// ```
     #[doc(alias = "graceful_shutdown")]
     #[doc(alias = "shutdown")]
+    #[inline]
     #[track_caller]
     pub fn drain_on<N: Future>(
         self,

@@ -93,6 +93,7 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// of sources while there are any. A batch that got none comes first in the next poll.
 #[doc(alias = "groups")]
 #[doc(alias = "sub_batches")]
+#[inline]
 pub fn process_batch<B, L, K, F, T, E>(batches: B) -> ProcessBatch<B::Items, L::Sources, K, F, T, E>
 where
     B: IntoBatches<Batch = L>,
@@ -140,6 +141,7 @@ where
     /// assert_eq!(outcomes[1].as_ref().unwrap().results.len(), 10);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn source_concurrency<'a>(mut self, limit: impl Into<Concurrency<'a>>) -> Self {
         self.consumer_mut().options.limit_concurrency(limit.into());
@@ -171,6 +173,7 @@ where
     /// assert_eq!(outcomes[1].as_ref().unwrap_err().reason, Reason::TimedOut);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
         self.consumer_mut().options.limits.timeout = limit(timeout);
@@ -199,6 +202,7 @@ where
     /// assert_eq!(outcomes[1].as_ref().unwrap().results, [("c", 1)]);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn batch_fail_fast(mut self) -> Self {
         self.consumer_mut().options.policies.set_fail_fast();
@@ -230,6 +234,7 @@ where
     /// }
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn batch_quorum(mut self, successes: usize) -> Self {
         self.consumer_mut().options.policies.set_quorum(successes);
@@ -264,6 +269,7 @@ where
     /// assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 4);
     /// # });
     /// ```
+    #[inline]
     #[track_caller]
     pub fn stop_when<N>(self, rule: N) -> ProcessBatch<B, I, K, F, T, E, S, WithBatchRule<H, N>, Z>
     where

@@ -9,7 +9,8 @@
 //! 4. Stop the sources whose own deadline has passed. End the run if every source has answered.
 //! 5. Check the deadline of the run.
 //!
-//! The stop policies are checked after each outcome.
+//! The stop policies are checked after each outcome. A poll is quiet if nothing has happened but wakes of
+//! sources, and none is left to start. It skips step 1.
 
 mod admission;
 mod alarm;
@@ -454,16 +455,15 @@ where
                 self.admission.raise();
             }
         }
-        let is_busy = self.has_work(driver);
-        if !is_quiet || budget.outcomes() > 0 {
-            self.in_flight.slots.note_len(&mut self.ready, is_busy);
-        }
+        let has_changed = !is_quiet || budget.outcomes() > 0;
+        let slots = &mut self.in_flight.slots;
+        let has_unused = slots.give_back_unused(has_changed, &mut self.ready);
         self.may_be_quiet = self.in_flight.list.is_none()
             && self.grace.is_none()
             && !D::SOURCES_ARE_RUNS
             && !self.admission.is_draining()
             && driver.is_idle();
-        if is_busy {
+        if has_unused || self.has_work(driver) {
             return ControlFlow::Continue(Next::Again);
         }
         if self.now.is_none() {
@@ -473,7 +473,7 @@ where
         ControlFlow::Continue(self.wait_until(next_source, None, signals, driver))
     }
 
-    /// Whether a poll has nothing to do but to poll the sources that were woken: no flag is raised, and
+    /// Whether this poll has nothing to do but to poll the sources that were woken: no flag is raised, and
     /// no deadline has passed.
     #[inline(always)]
     fn is_quiet(&self) -> bool {
@@ -546,8 +546,8 @@ where
         ControlFlow::Continue(())
     }
 
-    /// What follows a poll: another poll at once if there is work left, and otherwise the next wake or
-    /// the next deadline (of the run, of a source, of a start, of a run inside it, or of `rest`).
+    /// What follows a poll without work left: the next wake or the next deadline (of the run, of a source,
+    /// of a start, of a run inside it, or of `rest`).
     #[inline(never)]
     fn wait_until<D: Driver<K, G>>(
         &mut self,
@@ -556,9 +556,6 @@ where
         signals: Pin<&mut impl AnySignals>,
         driver: &D,
     ) -> Next {
-        if self.has_work(driver) {
-            return Next::Again;
-        }
         let Some(now) = self.now else {
             return Next::Wait;
         };
@@ -574,7 +571,7 @@ where
             return Next::Again;
         }
         // The times of these may have passed. They wait for the alarm.
-        let next_inside = match D::SOURCES_ARE_RUNS {
+        let next_inside = match Self::are_runs(driver) {
             true => self.in_flight.slots.next_wake(),
             false => None,
         };
@@ -779,14 +776,14 @@ where
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End> {
         match self.in_flight.slots.is_empty() {
-            true => self.end_if_nothing_waits(signals, budget, driver),
+            true => self.end_if_all_is_passed_on(signals, budget, driver),
             false => ControlFlow::Continue(()),
         }
     }
 
     /// The same, with no source in flight.
     #[inline(never)]
-    fn end_if_nothing_waits(
+    fn end_if_all_is_passed_on(
         &mut self,
         signals: Pin<&mut impl AnySignals>,
         budget: &mut Budget<'_>,

@@ -96,6 +96,7 @@ pub use sink::Sink;
 /// first poll, no source is polled.
 #[doc(alias = "as_completed")]
 #[doc(alias = "buffer_unordered")]
+#[inline]
 pub fn stream_results<L, K, F, T, E>(
     sources: L,
     sender: impl OutcomeSender<Outcome<K, T, E>>,

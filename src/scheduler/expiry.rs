@@ -359,6 +359,9 @@ where
                         false => Next::Rest,
                     }))
                 }
+                Verdict::WaitUntil(_) if self.has_work(driver) => {
+                    ControlFlow::Continue(Some(Next::Again))
+                }
                 Verdict::WaitUntil(until) => {
                     ControlFlow::Continue(Some(self.wait_until(None, Some(until), signals, driver)))
                 }

@@ -34,8 +34,8 @@ pub(crate) struct Slots<K, G> {
     extras: Option<Box<Extras>>,
     /// The most sources in flight since memory was given back.
     peak: usize,
-    /// The number of polls in a row in which memory could have been given back.
-    busy_polls: u32,
+    /// Whether a burst of sources was over at the end of the last poll.
+    was_over: bool,
 }
 
 /// What only some runs note of their sources.
@@ -75,9 +75,6 @@ impl Extras {
 /// The fewest sources in flight whose memory is given back when most of them have ended.
 const BURST: usize = 256;
 
-/// A run that is busy waits for so many polls before it gives memory back.
-const PATIENCE: u32 = 15;
-
 pin_project! {
     /// A place for one source at a time.
     struct Slot<K, G> {
@@ -110,7 +107,7 @@ impl<K, G> Slots<K, G> {
             starts: Vec::new(),
             extras: None,
             peak: 0,
-            busy_polls: 0,
+            was_over: false,
         }
     }
 
@@ -131,37 +128,34 @@ impl<K, G> Slots<K, G> {
 
     #[inline(never)]
     fn give_wakers_back(&mut self, ready: &mut Ready) {
-        for index in 0..self.slots.len() {
-            if !ready.has_kept() {
-                return;
-            }
-            let slot = self.slots.get(index);
-            if let Some(waker) = slot.and_then(|slot| slot.project().waker.take()) {
+        self.slots.each(|slot| {
+            if let Some(waker) = slot.project().waker.take() {
                 ready.take_back(waker);
             }
-        }
+        });
     }
 
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Gives memory back if a burst of sources is over. To be called at the end of a poll. While the run
-    /// is busy, its last sources may be about to end, so this waits for some polls.
+    /// At the end of a poll, in which sources may have started or ended: gives memory back if a burst of
+    /// sources is over. The last sources of a run often end together, so this waits for another poll.
+    /// Returns whether it does.
     #[inline]
-    pub(crate) fn note_len(&mut self, ready: &mut Ready, is_busy: bool) {
+    pub(crate) fn give_back_unused(&mut self, has_changed: bool, ready: &mut Ready) -> bool {
+        if !has_changed && !self.was_over {
+            return false;
+        }
         let len = self.len();
         self.peak = self.peak.max(len);
         let is_empty = len == 0 && self.slots.len() >= BURST;
         let is_over = is_empty || self.peak >= BURST && len <= self.peak / 16;
-        if !is_over {
-            self.busy_polls = 0;
-        } else if is_busy && self.busy_polls < PATIENCE {
-            self.busy_polls += 1;
-        } else {
-            self.busy_polls = 0;
+        let was_over = std::mem::replace(&mut self.was_over, is_over);
+        if is_over && was_over {
             self.give_back(ready);
         }
+        is_over && !was_over
     }
 
     /// Gives the memory of unused slots back. This looks at all slots, so it waits until enough sources

@@ -109,6 +109,7 @@ impl Spares {
     }
 
     /// Adds the waker of a slot, or drops it if there are enough.
+    #[inline]
     pub(super) fn add(&mut self, waker: CountedWaker) {
         if self.others.len() < MOST_SPARES {
             self.others.push(waker);

@@ -31,6 +31,14 @@ struct Node {
     newer: u32,
 }
 
+impl Node {
+    /// Its only neighbour is the sentinel.
+    const ALONE: Self = Self {
+        older: SENTINEL,
+        newer: SENTINEL,
+    };
+}
+
 /// The links of an earlier run, for their memory.
 #[derive(Debug, Default)]
 pub(crate) struct Links(Vec<Node>);
@@ -92,18 +100,14 @@ impl Order {
     }
 
     /// Adds a free node, and before the first one the sentinel.
-    #[cold]
+    #[inline]
     fn grow(&mut self) {
-        const ALONE: Node = Node {
-            older: SENTINEL,
-            newer: SENTINEL,
-        };
         if self.nodes.is_empty() {
             self.nodes.reserve(16);
-            self.nodes.push(ALONE);
+            self.nodes.push(Node::ALONE);
         }
         self.free = self.nodes.len() as u32;
-        self.nodes.push(ALONE);
+        self.nodes.push(Node::ALONE);
     }
 
     /// Puts a used slot on the free list.

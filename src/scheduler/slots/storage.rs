@@ -62,6 +62,12 @@ impl<T> Four<T> {
     }
 }
 
+fn each_of_four<T>(mut four: Pin<&mut Four<T>>, found: &mut impl FnMut(Pin<&mut T>)) {
+    for index in 0..4 {
+        found(four.as_mut().four(index));
+    }
+}
+
 impl<T: Default> Storage<T> {
     /// Whether each value has an allocation of its own.
     const IS_LARGE: bool = size_of::<T>() > 512;
@@ -130,6 +136,19 @@ impl<T: Default> Storage<T> {
                 .four(four),
         };
         four.four(index)
+    }
+
+    /// Calls `found` with each value whose memory was not given back.
+    pub(super) fn each(&mut self, mut found: impl FnMut(Pin<&mut T>)) {
+        for four in self.first.iter_mut().chain(&mut self.fours) {
+            each_of_four(four.as_mut(), &mut found);
+        }
+        for sixteen in self.sixteens.iter_mut().flatten() {
+            each_of_four(sixteen.as_mut(), &mut |four| each_of_four(four, &mut found));
+        }
+        for value in self.large.iter_mut().flatten() {
+            found(value.as_mut());
+        }
     }
 
     /// Gives memory back in which no value is used, except that of the first sixteen small ones. `discard` is

@@ -1,8 +1,8 @@
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::Slots;
 use super::storage::Storage;
-use super::{PATIENCE, Slots};
 use crate::panics::Panics;
 use crate::scheduler::admission::Admission;
 use crate::scheduler::options::Options;
@@ -14,6 +14,13 @@ fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
     let mut slots = Slots::new();
     let indices = ids.map(|id| insert(&mut slots, id)).collect();
     (slots, indices)
+}
+
+/// Ends a poll, and another one if that is needed to give memory back.
+fn end_poll(slots: &mut Slots<u32, u32>, ready: &mut Ready) {
+    if slots.give_back_unused(true, ready) {
+        assert!(!slots.give_back_unused(false, ready));
+    }
 }
 
 fn insert(slots: &mut Slots<u32, u32>, id: u32) -> usize {
@@ -244,14 +251,14 @@ fn all_memory_is_given_back_when_the_last_source_of_a_burst_has_ended() {
         slots.limit(index, Duration::from_secs(1));
     }
     slots.stamp_limits(now);
-    slots.note_len(&mut ready, false);
+    end_poll(&mut slots, &mut ready);
     for &index in &indices[..2999] {
         remove(&mut slots, index);
     }
-    slots.note_len(&mut ready, false);
+    end_poll(&mut slots, &mut ready);
     assert_eq!(slots.slots.len(), 3008);
     remove(&mut slots, indices[2999]);
-    slots.note_len(&mut ready, false);
+    end_poll(&mut slots, &mut ready);
     let extras = slots.extras.as_ref().unwrap();
     let capacities = [
         slots.slots.len(),
@@ -270,11 +277,11 @@ fn waker_of_a_burst_that_is_still_held_is_lent_to_no_other() {
     ready.cover(1000);
     let mut held = wakers(&mut slots, &mut ready, &indices).split_off(300);
     let held = held.swap_remove(0);
-    slots.note_len(&mut ready, false);
+    end_poll(&mut slots, &mut ready);
     for index in indices {
         remove(&mut slots, index);
     }
-    slots.note_len(&mut ready, false);
+    end_poll(&mut slots, &mut ready);
     assert!(slots.slots.get(300).is_none());
     let again: Vec<_> = (0..1000).map(|id| insert(&mut slots, id)).collect();
     let others = wakers(&mut slots, &mut ready, &again);
@@ -285,7 +292,7 @@ fn waker_of_a_burst_that_is_still_held_is_lent_to_no_other() {
 fn slots_are_used_again_in_order_after_a_burst() {
     let (mut slots, indices) = filled(0..3000);
     let mut ready = Ready::new();
-    slots.note_len(&mut ready, false);
+    end_poll(&mut slots, &mut ready);
     let kept = [7, 40, 2000];
     // In an order that looks random.
     for number in 0..3000 {
@@ -295,7 +302,7 @@ fn slots_are_used_again_in_order_after_a_burst() {
         }
     }
     assert_eq!(slots.slots.len(), 3008);
-    slots.note_len(&mut ready, false);
+    end_poll(&mut slots, &mut ready);
     assert_eq!(slots.slots.len(), 2000 / 16 * 16 + 16);
     // A waker of an earlier source may wake them.
     for given_back in [100, 1999, 2016, 2999] {
@@ -313,37 +320,35 @@ fn slots_are_used_again_in_order_after_a_burst() {
 }
 
 #[test]
-fn busy_run_waits_for_some_polls_before_it_gives_memory_back() {
+fn memory_is_kept_for_one_more_poll() {
     let (mut slots, indices) = filled(0..1000);
     let mut ready = Ready::new();
-    let grown = slots.slots.len();
-    slots.note_len(&mut ready, true);
+    assert!(!slots.give_back_unused(true, &mut ready));
     for &index in &indices[10..] {
         remove(&mut slots, index);
     }
-    for _ in 0..PATIENCE {
-        slots.note_len(&mut ready, true);
-        assert_eq!(slots.slots.len(), grown);
-    }
-    slots.note_len(&mut ready, true);
+    let grown = slots.slots.len();
+    assert!(slots.give_back_unused(true, &mut ready));
+    assert_eq!(slots.slots.len(), grown);
+    assert!(!slots.give_back_unused(false, &mut ready));
     assert_eq!(slots.slots.len(), 16);
     assert_eq!(drain(&mut slots), (0..10).collect::<Vec<_>>());
 }
 
 #[test]
-fn polls_in_between_with_many_sources_start_the_wait_again() {
+fn memory_is_kept_if_there_are_many_sources_again() {
     let (mut slots, indices) = filled(0..1000);
     let mut ready = Ready::new();
-    slots.note_len(&mut ready, true);
+    assert!(!slots.give_back_unused(true, &mut ready));
     for &index in &indices[10..] {
         remove(&mut slots, index);
     }
-    (0..PATIENCE).for_each(|_| slots.note_len(&mut ready, true));
+    assert!(slots.give_back_unused(true, &mut ready));
     let more: Vec<_> = (0..1000).map(|id| insert(&mut slots, id)).collect();
-    slots.note_len(&mut ready, true);
+    assert!(!slots.give_back_unused(true, &mut ready));
     for index in more {
         remove(&mut slots, index);
     }
-    slots.note_len(&mut ready, true);
+    assert!(slots.give_back_unused(true, &mut ready));
     assert!(slots.slots.len() >= 1000);
 }
