@@ -462,7 +462,7 @@ where
             && self.grace.is_none()
             && !D::SOURCES_ARE_RUNS
             && !self.admission.is_draining()
-            && driver.is_idle();
+            && driver.waiting() == 0;
         if has_unused || self.has_work(driver) {
             return ControlFlow::Continue(Next::Again);
         }

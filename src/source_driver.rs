@@ -56,11 +56,6 @@ pub(crate) trait OutcomeSink<K, T, E> {
         false
     }
 
-    /// Whether there is nothing to do before the next outcome, unless a flag is raised.
-    fn is_idle(&self) -> bool {
-        self.waiting() == 0
-    }
-
     /// How many outcomes wait to be passed on. They count as sources in flight.
     fn waiting(&self) -> usize {
         0
@@ -217,11 +212,6 @@ where
     #[inline(always)]
     fn can_flush(&self) -> bool {
         self.sink.can_flush()
-    }
-
-    #[inline(always)]
-    fn is_idle(&self) -> bool {
-        self.sink.is_idle()
     }
 
     #[inline(always)]

@@ -66,6 +66,19 @@ fn outcome_of_a_source_that_panics_is_delivered() {
 }
 
 #[test]
+fn policy_ends_a_run_after_a_source_has_panicked_in_a_later_poll() {
+    let (handles, list) = sources(2);
+    let mut task = Task::new(fetch_and_aggregate(list, NEVER).fail_fast());
+    assert!(task.settle().is_pending());
+    handles[0].on_poll(|_| panic!("source 0"));
+    handles[0].wake();
+    assert_eq!(panic_of(|| task.settle()), "source 0");
+    let interrupted = task.finish().unwrap_err();
+    assert_eq!(interrupted.reason, Reason::SourceFailed);
+    assert_eq!(interrupted.partial.errors.len(), 1);
+}
+
+#[test]
 fn panic_in_a_batch_does_not_affect_the_others() {
     let (handles, mut list) = sources(3);
     let second = list.split_off(1);

@@ -229,11 +229,6 @@ where
         self.outgoing.can_flush() || self.bodies.is_changed()
     }
 
-    // Bodies come first in every second poll.
-    fn is_idle(&self) -> bool {
-        false
-    }
-
     fn waiting(&self) -> usize {
         self.bodies.waiting() + self.outgoing.waiting()
     }

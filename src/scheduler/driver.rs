@@ -167,11 +167,6 @@ pub(crate) trait Driver<K, G> {
         false
     }
 
-    /// Whether it has nothing to do before the next outcome, unless a flag is raised.
-    fn is_idle(&self) -> bool {
-        false
-    }
-
     /// Whether sources may start.
     fn may_start(&self) -> bool {
         true

@@ -13,11 +13,12 @@ use super::sync::{AtomicBool, Mutex, MutexGuard, OnceLock};
 /// A weak reference to the waker of the task that waits.
 #[derive(Debug, Default)]
 pub(super) struct Task {
-    /// The first waker. Few runs ever have another, and this one needs no lock.
+    /// The first waker, which needs no lock.
     first: OnceLock<Weak<Waker>>,
     /// Whether `last` is set.
     is_moved: AtomicBool,
-    /// The last waker, if there was more than one.
+    /// The last waker, if there was more than one: the run has moved to another task, or an earlier run had the
+    /// tree.
     last: Mutex<Weak<Waker>>,
 }
 
