@@ -3,14 +3,17 @@
 //! A [`Run`] polls its sources and decides when it ends. A [`Driver`] decides what happens to each
 //! outcome. One poll takes these steps, in this order:
 //!
-//! 1. Poll the signals: cancel, expire, a receiver that has closed.
+//! 1. Poll the signals: cancel, expire, a receiver that has closed. Pass on outcomes that wait.
 //! 2. Poll the sources that were woken, each once.
 //! 3. Start new sources, as many as [`admission`] permits, and poll each.
 //! 4. Stop the sources whose own deadline has passed. End the run if every source has answered.
 //! 5. Check the deadline of the run.
 //!
-//! The stop policies are checked after each outcome. A poll is quiet if nothing has happened but wakes of
-//! sources, and none is left to start. It skips step 1.
+//! The stop policies are checked after each outcome.
+//!
+//! A poll is quiet if all that may have happened are wakes of sources: none is left to start, no outcome
+//! waits to be passed on, no signal was woken, no deadline has passed, and the poll before did not panic. It
+//! begins with step 2.
 
 mod admission;
 mod alarm;
@@ -80,7 +83,7 @@ pub struct Run<L, K, G> {
     sampler: Sampler,
     /// The deadlines that are not those of sources.
     deadlines: Deadlines,
-    /// The time of the latest alarm that has gone off.
+    /// The time of the latest alarm that had gone off when a poll was last not quiet.
     slept_until: Option<Instant>,
     /// How far the run has come.
     stage: Stage,
@@ -88,8 +91,8 @@ pub struct Run<L, K, G> {
     now: Option<Instant>,
     /// Whether this poll has started a source.
     has_started: bool,
-    /// Whether the next poll has nothing to do but to poll the sources that were woken, unless a flag is
-    /// raised or a deadline has passed.
+    /// Whether the next poll is quiet, unless a flag is raised, a deadline has passed, or the last poll has
+    /// panicked.
     may_be_quiet: bool,
     /// The budget spent in this poll when a source was last found pending.
     pending_after: u32,
@@ -406,9 +409,13 @@ where
         driver: &mut D,
     ) -> ControlFlow<End, Next> {
         let is_quiet = !is_rest && self.is_quiet();
+        // Only the end of a poll sets it. A poll in a grace does not come to that.
+        self.may_be_quiet = false;
+        let len = self.in_flight.slots.len();
         if !is_quiet {
             self.prepare(is_rest, signals.as_mut(), budget, driver)?;
         }
+        // 2. Sources that were woken.
         if !is_rest {
             self.ready.start_sweep(self.is_shuffled);
         }
@@ -455,8 +462,8 @@ where
                 self.admission.raise();
             }
         }
-        let has_changed = !is_quiet || budget.outcomes() > 0;
         let slots = &mut self.in_flight.slots;
+        let has_changed = !is_quiet || slots.len() < len;
         let has_unused = slots.give_back_unused(has_changed, &mut self.ready);
         self.may_be_quiet = self.in_flight.list.is_none()
             && self.grace.is_none()
@@ -473,8 +480,7 @@ where
         ControlFlow::Continue(self.wait_until(next_source, None, signals, driver))
     }
 
-    /// Whether this poll has nothing to do but to poll the sources that were woken: no flag is raised, and
-    /// no deadline has passed.
+    /// Whether this poll is quiet.
     #[inline(always)]
     fn is_quiet(&self) -> bool {
         let is_early = |now| {
@@ -488,7 +494,7 @@ where
             && self.now.is_none_or(is_early)
     }
 
-    /// Begins a poll that may have to do more than to poll the sources that were woken.
+    /// Begins a poll that is not quiet: all that comes before the sources that were woken.
     #[inline(never)]
     fn prepare<D: Driver<K, G>>(
         &mut self,
@@ -533,7 +539,6 @@ where
             }
         }
 
-        // 2. Sources that were woken.
         self.note_lateness(signals.as_mut(), budget, driver)?;
         driver.flush_first(&mut self.ready, budget)?;
         if self.late_left {

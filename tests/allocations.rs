@@ -6,12 +6,13 @@ use std::cell::RefCell;
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use common::counting::{Counting, Counts};
 use common::{NEVER, Task};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use futures_aggregate::{fetch_and_aggregate, from_stream, stream_results};
+use futures_aggregate::{TestTimer, fetch_and_aggregate, from_stream, stream_results};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -34,6 +35,17 @@ impl Future for Waits<'_> {
         self.was_polled = true;
         self.wakers.borrow_mut().push(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+/// A future by a closure, with some bytes.
+struct Padded<P>(P, [u64; 32]);
+
+impl<P: FnMut(&mut Context<'_>) -> Poll<Answer> + Unpin> Future for Padded<P> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        (self.0)(cx)
     }
 }
 
@@ -292,7 +304,7 @@ fn burst_that_is_over_gives_its_memory_back() {
 
 #[test]
 fn burst_that_ends_in_the_last_poll_gives_its_memory_back() {
-    const COUNT: usize = 300;
+    const COUNT: usize = 1100;
     let wakers = RefCell::new(Vec::with_capacity(COUNT));
     let before = Counts::now();
     let source = |id| {
@@ -315,6 +327,56 @@ fn burst_that_ends_in_the_last_poll_gives_its_memory_back() {
     let mut woken = wakers.take();
     let _left = woken.split_off(COUNT - 4);
     woken.into_iter().for_each(Waker::wake);
+    assert!(task.settle().is_pending());
+    let kept = before.bytes_since();
+    assert!(kept * 3 < burst, "{kept} of {burst} bytes");
+}
+
+#[test]
+fn burst_that_times_out_within_a_poll_gives_its_memory_back() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let timer = TestTimer::new();
+    let wakers = RefCell::new(Vec::with_capacity(1100));
+    let before = Counts::now();
+    let source = |id| {
+        let mut waits = Waits {
+            wakers: &wakers,
+            was_polled: false,
+        };
+        let timer = timer.clone();
+        let mut polls = 0;
+        let poll = move |cx: &mut Context<'_>| {
+            polls += 1;
+            match id {
+                // It lets the time pass.
+                0 if polls == 2 => {
+                    timer.advance(2 * HOUR);
+                    Poll::Pending
+                }
+                0..100 if polls > 1 => Poll::Pending,
+                _ => {
+                    // Long polls, so that the run reads the clock after each.
+                    timer.advance(Duration::from_millis(1));
+                    waits.poll_unpin(cx)
+                }
+            }
+        };
+        (id, Padded(poll, [0_u64; 32]))
+    };
+    let run = fetch_and_aggregate((0..1100).map(source), NEVER)
+        .timer(timer.clone())
+        .source_timeout_by(|&id| match id {
+            40..100 => HOUR,
+            _ => NEVER,
+        });
+    let mut task = Task::new(run);
+    assert!(task.settle().is_pending());
+    let mut woken = wakers.take();
+    let left: Vec<_> = woken.drain(..100).collect();
+    woken.into_iter().for_each(Waker::wake);
+    assert!(task.settle().is_pending());
+    let burst = before.bytes_since();
+    left[0].wake_by_ref();
     assert!(task.settle().is_pending());
     let kept = before.bytes_since();
     assert!(kept * 3 < burst, "{kept} of {burst} bytes");

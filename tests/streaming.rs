@@ -254,3 +254,33 @@ fn queued_outcomes_are_delivered_after_the_deadline_as_far_as_there_is_room() {
     assert_eq!((streamed.delivered, receiver.len()), (1_600, 600));
     assert_eq!(streamed.unfinished, [1_600]);
 }
+
+#[test]
+fn queued_outcomes_are_delivered_after_the_deadline_beside_sources_that_never_rest() {
+    let (deadline, timer) = source();
+    let (handles, mut list) = sources(400);
+    let (sender, receiver) = async_channel::bounded(32);
+    for (id, handle) in handles[..128].iter().enumerate() {
+        let receiver = receiver.clone();
+        handle.on_poll(move |waker| {
+            // Every second one also makes room.
+            while id % 2 == 0 && receiver.try_recv().is_ok() {}
+            waker.wake_by_ref();
+        });
+    }
+    // The ones that never rest are polled first and last.
+    list.rotate_left(64);
+    let mut task = Task::new(
+        stream_results(list, sender)
+            .expire_on(timer)
+            .timer(TestTimer::new()),
+    );
+    (0..50).for_each(|_| assert!(task.poll().is_pending()));
+    handles[128..]
+        .iter()
+        .for_each(|handle| handle.answer(Ok(1)));
+    deadline.answer(Ok(0));
+    let streamed = task.finish().unwrap_err().partial;
+    assert_eq!((streamed.delivered, streamed.undelivered), (272, vec![]));
+    assert_eq!(streamed.unfinished.len(), 128);
+}

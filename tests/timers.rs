@@ -543,3 +543,40 @@ fn two_that_advance_the_clock_skip_no_deadline() {
     let both = block_on(join(ends_after(1), ends_after(5)));
     assert_eq!(both, (HOUR, 5 * HOUR));
 }
+
+/// A timer whose clock panics once.
+struct PanicsOnce(Cell<bool>);
+
+impl Timer for PanicsOnce {
+    type Sleep = <SystemTimer as Timer>::Sleep;
+
+    fn now(&self) -> Instant {
+        assert!(self.0.replace(true), "the clock");
+        SystemTimer.now()
+    }
+
+    fn sleep_until(&self, at: Instant) -> Self::Sleep {
+        SystemTimer.sleep_until(at)
+    }
+}
+
+#[test]
+fn clock_that_panics_leaves_later_runs_of_the_thread_their_budget() {
+    let polls = || {
+        let sources = (0..1000).map(|id| (id, ready(Ok::<_, ()>(id))));
+        // The clock stands still, so only the number of source polls ends a poll.
+        let run = fetch_and_aggregate(sources, NEVER).timer(TestTimer::new());
+        let mut task = Task::new(run);
+        (1..).find(|_| task.poll().is_ready()).unwrap()
+    };
+    // A thread without earlier runs reads the clock in each poll, also without a deadline.
+    let new_thread = std::thread::spawn(move || {
+        let sources = [(0, ready(Ok::<_, ()>(0)))];
+        let run = fetch_and_aggregate(sources, NEVER).timer(PanicsOnce(Cell::new(false)));
+        let mut task = Task::new(run);
+        assert_eq!(panic_of(|| task.settle()), "the clock");
+        assert_eq!(task.finish().unwrap().results, [(0, 0)]);
+        (polls(), polls())
+    });
+    assert_eq!(new_thread.join().unwrap(), (16, 16));
+}

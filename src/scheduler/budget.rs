@@ -139,19 +139,18 @@ impl Pool {
         }
     }
 
-    /// Begins a poll. Returns how many source polls it has; the work of the runs inside the outermost poll
-    /// so far, unless it is that one; and whether source polls are timed one by one.
+    /// Begins a poll. Returns how many source polls it has. If it is not the outermost poll, also returns the
+    /// work of the runs inside that one so far.
     #[inline(always)]
-    fn open(&self) -> (u32, Option<Work>, bool) {
-        let is_timed = self.timed.get() > 0;
+    fn open(&self) -> (u32, Option<Work>) {
         if self.is_open.replace(true) {
-            return (self.take_share(), Some(self.inside.get()), is_timed);
+            return (self.take_share(), Some(self.inside.get()));
         }
         self.ticks.set(self.ticks.get().wrapping_add(1));
         self.left.set(POLLS);
         self.ends.set(None);
         self.inside.set(Work::NONE);
-        (POLLS, None, is_timed)
+        (POLLS, None)
     }
 
     /// Takes the share of one run: half of what is left, but at least [`SHARE`] while there is that
@@ -204,10 +203,16 @@ impl<'a> Budget<'a> {
     /// Begins a poll. A run with deadlines passes the time.
     #[inline(always)]
     pub(super) fn open(now: Option<Instant>, clock: &'a dyn Clock) -> Self {
-        let (polls, before, is_timed) = POOL.with(Pool::open);
-        let (planned, looked_at) = match is_timed {
-            false => (FIRST_LOOK[usize::from(now.is_none())].min(polls), now),
-            true => (1, now.or_else(|| Some(clock.now()))),
+        let is_timed = POOL.with(|pool| pool.timed.get() > 0);
+        // Before the pool is open, because the clock may panic.
+        let looked_at = match is_timed {
+            true => now.or_else(|| Some(clock.now())),
+            false => now,
+        };
+        let (polls, before) = POOL.with(Pool::open);
+        let planned = match is_timed {
+            true => 1,
+            false => FIRST_LOOK[usize::from(now.is_none())].min(polls),
         };
         Self {
             clock,

@@ -374,7 +374,8 @@ impl<S> Watch<S> {
 }
 
 impl<S: Future> Watch<S> {
-    /// Polls the future if it is new or was woken. `waker` is kept for the next poll.
+    /// Polls the future if it is new or was woken. Makes a waker unless the caller has one from an earlier
+    /// poll. Signals are rarely woken, so theirs are not kept.
     pub(crate) fn poll(
         self: Pin<&mut Self>,
         ready: &mut Ready,

@@ -34,7 +34,7 @@ pub(crate) struct Slots<K, G> {
     extras: Option<Box<Extras>>,
     /// The most sources in flight since memory was given back.
     peak: usize,
-    /// Whether a burst of sources was over at the end of the last poll.
+    /// Whether a burst of sources was over when that was last looked at.
     was_over: bool,
 }
 
@@ -73,7 +73,7 @@ impl Extras {
 }
 
 /// The fewest sources in flight whose memory is given back when most of them have ended.
-const BURST: usize = 256;
+const BURST: usize = 1024;
 
 pin_project! {
     /// A place for one source at a time.
@@ -139,9 +139,9 @@ impl<K, G> Slots<K, G> {
         self.order.len()
     }
 
-    /// At the end of a poll, in which sources may have started or ended: gives memory back if a burst of
-    /// sources is over. The last sources of a run often end together, so this waits for another poll.
-    /// Returns whether it does.
+    /// Gives memory back if a burst of sources is over. To be called at the end of each poll; `has_changed`
+    /// tells whether a source may have started or ended in it. The last sources of a run often end
+    /// together, so memory is kept for one more poll. Returns whether the run needs that poll.
     #[inline]
     pub(crate) fn give_back_unused(&mut self, has_changed: bool, ready: &mut Ready) -> bool {
         if !has_changed && !self.was_over {

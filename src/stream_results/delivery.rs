@@ -93,7 +93,7 @@ pin_project! {
         // The send of the oldest outcome that waits. Idle if none waits for room.
         #[pin]
         blocked_send: Watch<Send>,
-        // The waker of such sends, once there was one.
+        // The waker of blocked sends. `None` before the first one.
         room: Option<Waker>,
         // Completes when the receivers are gone.
         #[pin]

@@ -98,6 +98,7 @@ impl Tree {
 
     /// Sets the bit of a slot below the root word. Returns the root bit that the caller must set, or
     /// `None` if an earlier waker sets it.
+    #[inline]
     pub(super) fn mark(&self, slot: usize) -> Option<u64> {
         if slot < DIRECT {
             return Some(1 << slot);

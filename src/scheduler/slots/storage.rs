@@ -23,7 +23,7 @@ pub(super) struct Storage<T> {
 }
 
 pin_project! {
-    /// Two values in one allocation, or a part of more.
+    /// Two values side by side.
     #[derive(Default)]
     struct Two<T> {
         #[pin]
@@ -56,6 +56,7 @@ impl<T> Four<T> {
         [&even.even, &odd.even, &even.odd, &odd.odd]
     }
 
+    /// The value that the two lowest bits of an index tell.
     #[inline(always)]
     fn four(self: Pin<&mut Self>, index: usize) -> Pin<&mut T> {
         self.get(index).get(index / 2)

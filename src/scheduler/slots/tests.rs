@@ -272,9 +272,9 @@ fn all_memory_is_given_back_when_the_last_source_of_a_burst_has_ended() {
 
 #[test]
 fn waker_of_a_burst_that_is_still_held_is_lent_to_no_other() {
-    let (mut slots, indices) = filled(0..1000);
+    let (mut slots, indices) = filled(0..2000);
     let mut ready = Ready::new();
-    ready.cover(1000);
+    ready.cover(2000);
     let mut held = wakers(&mut slots, &mut ready, &indices).split_off(300);
     let held = held.swap_remove(0);
     end_poll(&mut slots, &mut ready);
@@ -283,7 +283,7 @@ fn waker_of_a_burst_that_is_still_held_is_lent_to_no_other() {
     }
     end_poll(&mut slots, &mut ready);
     assert!(slots.slots.get(300).is_none());
-    let again: Vec<_> = (0..1000).map(|id| insert(&mut slots, id)).collect();
+    let again: Vec<_> = (0..2000).map(|id| insert(&mut slots, id)).collect();
     let others = wakers(&mut slots, &mut ready, &again);
     assert!(others.iter().all(|other| !other.will_wake(&held)));
 }
@@ -321,7 +321,7 @@ fn slots_are_used_again_in_order_after_a_burst() {
 
 #[test]
 fn memory_is_kept_for_one_more_poll() {
-    let (mut slots, indices) = filled(0..1000);
+    let (mut slots, indices) = filled(0..2000);
     let mut ready = Ready::new();
     assert!(!slots.give_back_unused(true, &mut ready));
     for &index in &indices[10..] {
@@ -337,18 +337,18 @@ fn memory_is_kept_for_one_more_poll() {
 
 #[test]
 fn memory_is_kept_if_there_are_many_sources_again() {
-    let (mut slots, indices) = filled(0..1000);
+    let (mut slots, indices) = filled(0..2000);
     let mut ready = Ready::new();
     assert!(!slots.give_back_unused(true, &mut ready));
     for &index in &indices[10..] {
         remove(&mut slots, index);
     }
     assert!(slots.give_back_unused(true, &mut ready));
-    let more: Vec<_> = (0..1000).map(|id| insert(&mut slots, id)).collect();
+    let more: Vec<_> = (0..2000).map(|id| insert(&mut slots, id)).collect();
     assert!(!slots.give_back_unused(true, &mut ready));
     for index in more {
         remove(&mut slots, index);
     }
     assert!(slots.give_back_unused(true, &mut ready));
-    assert!(slots.slots.len() >= 1000);
+    assert!(slots.slots.len() >= 2000);
 }
