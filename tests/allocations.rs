@@ -335,6 +335,7 @@ fn burst_that_ends_in_the_last_poll_gives_its_memory_back() {
 #[test]
 fn burst_that_times_out_within_a_poll_gives_its_memory_back() {
     const HOUR: Duration = Duration::from_secs(3600);
+    const MOMENT: Duration = Duration::from_micros(100);
     let timer = TestTimer::new();
     let wakers = RefCell::new(Vec::with_capacity(1100));
     let before = Counts::now();
@@ -344,24 +345,15 @@ fn burst_that_times_out_within_a_poll_gives_its_memory_back() {
             was_polled: false,
         };
         let timer = timer.clone();
-        let mut polls = 0;
         let poll = move |cx: &mut Context<'_>| {
-            polls += 1;
-            match id {
-                // It lets the time pass.
-                0 if polls == 2 => {
-                    timer.advance(2 * HOUR);
-                    Poll::Pending
-                }
-                0..100 if polls > 1 => Poll::Pending,
-                _ => {
-                    // Long polls, so that the run reads the clock after each.
-                    timer.advance(Duration::from_millis(1));
-                    waits.poll_unpin(cx)
-                }
+            if id >= 100 || !waits.was_polled {
+                return waits.poll_unpin(cx);
             }
+            // A long poll, after which the run reads the clock.
+            timer.advance(3 * MOMENT);
+            Poll::Pending
         };
-        (id, Padded(poll, [0_u64; 32]))
+        (id, Padded(poll, [0; 32]))
     };
     let run = fetch_and_aggregate((0..1100).map(source), NEVER)
         .timer(timer.clone())
@@ -376,11 +368,13 @@ fn burst_that_times_out_within_a_poll_gives_its_memory_back() {
     woken.into_iter().for_each(Waker::wake);
     assert!(task.settle().is_pending());
     let burst = before.bytes_since();
+    // After so many polls the runtime refuses no source.
     for _ in 0..100 {
-        // From now on the runtime refuses no source.
-        left[1].wake_by_ref();
+        left[0].wake_by_ref();
         assert!(task.poll().is_pending());
     }
+    // In the next poll the time of all but 40 sources is up.
+    timer.advance(HOUR - timer.elapsed() - MOMENT);
     left[0].wake_by_ref();
     assert!(task.settle().is_pending());
     let kept = before.bytes_since();
