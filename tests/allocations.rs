@@ -346,12 +346,14 @@ fn burst_that_times_out_within_a_poll_gives_its_memory_back() {
         };
         let timer = timer.clone();
         let poll = move |cx: &mut Context<'_>| {
-            if id >= 100 || !waits.was_polled {
-                return waits.poll_unpin(cx);
+            if waits.was_polled {
+                // A long poll, after which the run reads the clock.
+                timer.advance(3 * MOMENT);
             }
-            // A long poll, after which the run reads the clock.
-            timer.advance(3 * MOMENT);
-            Poll::Pending
+            match waits.was_polled && id < 100 {
+                true => Poll::Pending,
+                false => waits.poll_unpin(cx),
+            }
         };
         (id, Padded(poll, [0; 32]))
     };
