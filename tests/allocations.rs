@@ -39,13 +39,16 @@ impl Future for Waits<'_> {
 }
 
 /// A future by a closure, with some bytes.
-struct Padded<P>(P, [u64; 32]);
+struct Padded<P> {
+    poll: P,
+    _bytes: [u64; 32],
+}
 
 impl<P: FnMut(&mut Context<'_>) -> Poll<Answer> + Unpin> Future for Padded<P> {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        (self.0)(cx)
+        (self.poll)(cx)
     }
 }
 
@@ -355,7 +358,13 @@ fn burst_that_times_out_within_a_poll_gives_its_memory_back() {
                 false => waits.poll_unpin(cx),
             }
         };
-        (id, Padded(poll, [0; 32]))
+        (
+            id,
+            Padded {
+                poll,
+                _bytes: [0; 32],
+            },
+        )
     };
     let run = fetch_and_aggregate((0..1100).map(source), NEVER)
         .timer(timer.clone())

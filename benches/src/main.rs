@@ -32,9 +32,15 @@ struct Args {
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
 
-    /// Measure this crate alone, for a profiler.
-    #[arg(long)]
-    alone: bool,
+    /// Measure one contender alone, for a profiler: this crate, or the one named.
+    #[arg(
+        long,
+        value_name = "CONTENDER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "futures-aggregate"
+    )]
+    alone: Option<String>,
 
     /// Do each work exactly this many times and measure nothing, for a tool that counts instructions. The
     /// difference between two such counts excludes the set-up.
@@ -73,8 +79,11 @@ fn run(args: &Args) -> io::Result<()> {
                 continue;
             }
             let mut contenders = (workload.contenders)(size);
-            if args.alone {
-                contenders.truncate(1);
+            if let Some(name) = &args.alone {
+                contenders.retain(|contender| contender.name == name);
+                if contenders.is_empty() {
+                    continue;
+                }
             }
             if let Some(times) = args.times {
                 for contender in &mut contenders {
