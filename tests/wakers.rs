@@ -3,7 +3,7 @@
 mod common;
 
 use common::{NEVER, Task, alive, polls, sources};
-use futures_aggregate::{fetch_and_aggregate, process_batch, stream_results};
+use futures_aggregate::{TestTimer, fetch_and_aggregate, process_batch, stream_results};
 
 #[test]
 fn only_woken_sources_are_polled() {
@@ -35,7 +35,8 @@ fn many_wakes_between_two_polls_wake_the_task_once() {
 fn run_holds_one_waker_of_its_task_while_pending_and_none_afterwards() {
     let (handles, list) = sources(60);
     let (sender, receiver) = async_channel::unbounded();
-    let mut task = Task::new(stream_results(list, sender));
+    // The clock stands still, so that each poll reaches every source.
+    let mut task = Task::new(stream_results(list, sender).timer(TestTimer::new()));
     for _ in 0..3 {
         assert!(task.poll().is_pending());
         assert_eq!(task.wakers(), 1);
