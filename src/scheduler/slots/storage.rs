@@ -53,13 +53,13 @@ impl<T> Two<T> {
 impl<T> Four<T> {
     fn each(&self) -> [&T; 4] {
         let Self { even, odd } = self;
-        [&even.even, &odd.even, &even.odd, &odd.odd]
+        [&even.even, &even.odd, &odd.even, &odd.odd]
     }
 
     /// The value that the two lowest bits of an index tell.
     #[inline(always)]
     fn four(self: Pin<&mut Self>, index: usize) -> Pin<&mut T> {
-        self.get(index).get(index / 2)
+        self.get(index / 2).get(index)
     }
 }
 
