@@ -177,7 +177,6 @@ where
     /// assert_eq!(aggregate.unfinished.len(), 95);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn stop_when<N>(self, rule: N) -> FetchAndAggregate<L, K, F, T, E, S, WithRule<H, N>, Z>
     where

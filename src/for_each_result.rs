@@ -159,7 +159,6 @@ where
     /// assert!(started.elapsed() < Duration::from_millis(8 * 20));     // not one after another
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn bodies(mut self, limit: usize) -> Self {
         assert!(

@@ -261,7 +261,6 @@ where
     /// assert_eq!(made.get(), 3);          // no source was made that was not needed
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn concurrency<'a>(mut self, limit: impl Into<Concurrency<'a>>) -> Self {
         self.options().limit_concurrency(limit.into());
@@ -301,7 +300,6 @@ where
     /// ```
     #[doc(alias = "rate_limit")]
     #[doc(alias = "throttle")]
-    #[inline]
     #[track_caller]
     pub fn rate(mut self, rate: &Rate) -> Self {
         self.options();
@@ -349,7 +347,6 @@ where
     /// assert_eq!(limit.get(), 1);         // half of the requests were refused
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn overload_if<N>(self, rule: N) -> Operation<L, F, C, S, WithOverload<H, N>, Z>
     where
@@ -391,7 +388,6 @@ where
     /// assert!(receiver.is_closed());
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options().limits.timeout = limit(timeout);
@@ -476,7 +472,6 @@ where
     /// assert_eq!(aggregate.errors, [("thumbnail", late.clone()), ("report", late)]);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn source_timeout_by<N>(
         mut self,
@@ -529,7 +524,6 @@ where
     /// ```
     #[doc(alias = "buffered")]
     #[doc(alias = "ordered")]
-    #[inline]
     #[track_caller]
     pub fn in_order(mut self) -> Self {
         self.source_options().in_order = true;
@@ -565,7 +559,6 @@ where
     /// assert_eq!(interrupted.partial.unfinished, ["a", "b"]);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn deadline(mut self, at: Instant) -> Self {
         let deadline = &mut self.options().limits.deadline;
@@ -603,7 +596,6 @@ where
     /// assert_eq!(run.timer(Verbose).await.unwrap().results.len(), 3);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn timer<N: Timer>(mut self, timer: N) -> Operation<L, F, C, S, H, N> {
         self.options();
@@ -654,7 +646,6 @@ where
     /// assert_eq!(interrupted.partial.unfinished, ["a"]);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.options().limits.drain_timeout = limit(timeout);
@@ -689,7 +680,6 @@ where
     ///     if message.starts_with("a number")));
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn catch_panics(mut self) -> Self {
         self.source_options().catches_panics = true;
@@ -734,7 +724,6 @@ where
     /// assert_eq!((in_flight, most), (0, 1));      // each was ready at once
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn observe<N>(self, observer: N) -> Operation<L, F, C, S, WithObserver<H, N>, Z>
     where
@@ -898,7 +887,6 @@ where
     /// [future-queue](https://docs.rs/future-queue).
     #[doc(alias = "future_queue_grouped")]
     #[doc(alias = "per_host")]
-    #[inline]
     #[track_caller]
     pub fn concurrency_per<N, G>(
         self,
@@ -944,7 +932,6 @@ where
     /// assert_eq!(run.await.unwrap().results.len(), 30);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn concurrency_per_by<N, G, M>(
         self,
@@ -985,7 +972,6 @@ where
     /// assert_eq!(run.await.unwrap().results.len(), 2000);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn look_ahead(mut self, sources: usize) -> Self {
         assert!(
@@ -1028,7 +1014,6 @@ where
     /// # });
     /// ```
     #[doc(alias = "future_queue")]
-    #[inline]
     #[track_caller]
     pub fn weight<N>(
         self,
@@ -1133,7 +1118,6 @@ where
     /// assert_eq!(interrupted.reason, Reason::TimedOut);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn expire_on<N: Future>(
         self,
@@ -1198,7 +1182,6 @@ where
     /// ```
     #[doc(alias = "graceful_shutdown")]
     #[doc(alias = "shutdown")]
-    #[inline]
     #[track_caller]
     pub fn drain_on<N: Future>(
         self,

@@ -141,7 +141,6 @@ where
     /// assert_eq!(outcomes[1].as_ref().unwrap().results.len(), 10);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn source_concurrency<'a>(mut self, limit: impl Into<Concurrency<'a>>) -> Self {
         self.consumer_mut().options.limit_concurrency(limit.into());
@@ -173,7 +172,6 @@ where
     /// assert_eq!(outcomes[1].as_ref().unwrap_err().reason, Reason::TimedOut);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
         self.consumer_mut().options.limits.timeout = limit(timeout);
@@ -202,7 +200,6 @@ where
     /// assert_eq!(outcomes[1].as_ref().unwrap().results, [("c", 1)]);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn batch_fail_fast(mut self) -> Self {
         self.consumer_mut().options.policies.set_fail_fast();
@@ -234,7 +231,6 @@ where
     /// }
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn batch_quorum(mut self, successes: usize) -> Self {
         self.consumer_mut().options.policies.set_quorum(successes);
@@ -269,7 +265,6 @@ where
     /// assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 4);
     /// # });
     /// ```
-    #[inline]
     #[track_caller]
     pub fn stop_when<N>(self, rule: N) -> ProcessBatch<B, I, K, F, T, E, S, WithBatchRule<H, N>, Z>
     where
