@@ -90,18 +90,12 @@ impl<K, T, E> Aggregate<K, T, E> {
 }
 
 impl<K, T, E> Aggregate<K, T, E> {
-    /// Reserves memory for this many results: at most 16 MiB, and none if an allocation of more than 4 KiB
-    /// fails.
+    /// Reserves memory for this many results: at most 16 MiB, and none if the allocation fails.
     pub(crate) fn reserve(&mut self, results: usize) {
         const MOST_BYTES: usize = 16 << 20;
-        const FEW_BYTES: usize = 4 << 10;
-        let size = size_of::<(K, T)>().max(1);
-        if self.results.is_empty() && results <= FEW_BYTES / size {
-            self.results = Vec::with_capacity(results);
-            return;
-        }
+        let most = MOST_BYTES / size_of::<(K, T)>().max(1);
         // On failure the vector grows when results come.
-        let _ = self.results.try_reserve(results.min(MOST_BYTES / size));
+        let _ = self.results.try_reserve(results.min(most));
     }
 
     /// Frees reserved memory, if most of it is unused.

@@ -91,8 +91,7 @@ pub struct Run<L, K, G> {
     now: Option<Instant>,
     /// Whether this poll has started a source.
     has_started: bool,
-    /// Whether the next poll is quiet, unless a flag is raised, a deadline has passed, or the last poll has
-    /// panicked.
+    /// Whether the next poll is quiet, unless a flag is raised or a deadline has passed.
     may_be_quiet: bool,
     /// The budget spent in this poll when a source was last found pending.
     pending_after: u32,
@@ -409,9 +408,8 @@ where
         driver: &mut D,
     ) -> ControlFlow<End, Next> {
         let is_quiet = !is_rest && self.is_quiet();
-        // Only the end of a poll sets it. A poll in a grace does not come to that.
+        // Only the end of a poll sets it. A poll in a grace, or one that panics, does not come to that.
         self.may_be_quiet = false;
-        let len = self.in_flight.slots.len();
         if !is_quiet {
             self.prepare(is_rest, signals.as_mut(), budget, driver)?;
         }
@@ -462,9 +460,7 @@ where
                 self.admission.raise();
             }
         }
-        let slots = &mut self.in_flight.slots;
-        let has_changed = !is_quiet || slots.len() < len;
-        let has_unused = slots.give_back_unused(has_changed, &mut self.ready);
+        let has_unused = self.in_flight.slots.give_back_unused(&mut self.ready);
         self.may_be_quiet = self.in_flight.list.is_none()
             && self.grace.is_none()
             && !D::SOURCES_ARE_RUNS
@@ -483,15 +479,9 @@ where
     /// Whether this poll is quiet.
     #[inline(always)]
     fn is_quiet(&self) -> bool {
-        let is_early = |now| {
-            let source = self.in_flight.slots.next_deadline();
-            let own = self.deadlines.whole().into_iter().chain(source).min();
-            own.is_none_or(|own| now < own)
-        };
-        self.may_be_quiet
-            && !self.has_panicked
-            && !self.ready.has_any_flag()
-            && self.now.is_none_or(is_early)
+        let slots = &self.in_flight.slots;
+        let is_early = |now| !self.deadlines.is_over(now) && slots.late(now).is_none();
+        self.may_be_quiet && !self.ready.has_any_flag() && self.now.is_none_or(is_early)
     }
 
     /// Begins a poll that is not quiet: all that comes before the sources that were woken.
@@ -773,27 +763,15 @@ where
     /// Breaks if every source has answered and every outcome was passed on, or every source that has
     /// started in a run that drains. A list that reports that it is empty is polled once more, to be
     /// sure.
-    #[inline(always)]
     fn end_if_complete(
         &mut self,
         signals: Pin<&mut impl AnySignals>,
         budget: &mut Budget<'_>,
         driver: &mut impl Driver<K, G>,
     ) -> ControlFlow<End> {
-        match self.in_flight.slots.is_empty() {
-            true => self.end_if_all_is_passed_on(signals, budget, driver),
-            false => ControlFlow::Continue(()),
+        if !self.in_flight.slots.is_empty() {
+            return ControlFlow::Continue(());
         }
-    }
-
-    /// The same, with no source in flight.
-    #[inline(never)]
-    fn end_if_all_is_passed_on(
-        &mut self,
-        signals: Pin<&mut impl AnySignals>,
-        budget: &mut Budget<'_>,
-        driver: &mut impl Driver<K, G>,
-    ) -> ControlFlow<End> {
         if self.in_flight.list.is_some() {
             self.end_list(signals, budget.clock(), driver);
         }

@@ -320,7 +320,6 @@ impl<'a> Budget<'a> {
     }
 
     /// Releases the reserve.
-    #[inline]
     pub(super) fn release(&mut self) {
         self.later += std::mem::take(&mut self.reserved);
     }
@@ -357,13 +356,11 @@ impl<'a> Budget<'a> {
     }
 
     /// The outcomes of this run in this poll.
-    #[inline]
     pub(super) fn outcomes(&self) -> u32 {
         self.outcomes
     }
 
     /// Whether this poll is inside the poll of another run.
-    #[inline]
     pub(super) fn is_nested(&self) -> bool {
         self.before.is_some()
     }

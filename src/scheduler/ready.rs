@@ -588,7 +588,6 @@ impl Wakeups {
     }
 
     /// Takes the waker of a slot back, at the end of the run.
-    #[inline]
     pub(crate) fn take_back(&mut self, waker: CountedWaker) {
         self.kept -= 1;
         self.spares.add(waker);

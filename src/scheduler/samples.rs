@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Run;
 use super::clock::Clock;
-use super::options::{Options, Shared};
+use super::options::Options;
 use crate::limit::{Ending, Limit, Start};
 use crate::panics::Panics;
 use crate::sources::Sources;
@@ -20,15 +20,10 @@ impl Sampler {
         Self(None)
     }
 
-    #[inline]
     pub(super) fn new(options: &Options) -> Self {
-        match &options.shared {
-            None => Self::none(),
-            Some(shared) => Self::of(shared),
-        }
-    }
-
-    fn of(shared: &Shared) -> Self {
+        let Some(shared) = &options.shared else {
+            return Self::none();
+        };
         let adaptive = shared.limits.iter().filter(|limit| limit.is_adaptive());
         let adaptive: Arc<[Limit]> = adaptive.cloned().collect();
         Self((!adaptive.is_empty()).then_some(adaptive))

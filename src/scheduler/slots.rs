@@ -34,7 +34,7 @@ pub(crate) struct Slots<K, G> {
     extras: Option<Box<Extras>>,
     /// The most sources in flight since memory was given back.
     peak: usize,
-    /// Whether a burst of sources was over when that was last looked at.
+    /// Whether a burst of sources was over at the end of the last poll that looked.
     was_over: bool,
 }
 
@@ -118,35 +118,27 @@ impl<K, G> Slots<K, G> {
 
     /// Ends a run that has no source left. Returns what a later run can use, and gives the wakers of the
     /// slots back.
-    #[inline]
     pub(crate) fn end(&mut self, ready: &mut Ready) -> Links {
-        if ready.has_kept() {
-            self.give_wakers_back(ready);
-        }
-        self.order.end()
-    }
-
-    #[inline(never)]
-    fn give_wakers_back(&mut self, ready: &mut Ready) {
-        self.slots.each(|slot| {
-            if let Some(waker) = slot.project().waker.take() {
+        for index in 0..self.slots.len() {
+            if !ready.has_kept() {
+                break;
+            }
+            let slot = self.slots.get(index);
+            if let Some(waker) = slot.and_then(|slot| slot.project().waker.take()) {
                 ready.take_back(waker);
             }
-        });
+        }
+        self.order.end()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Gives memory back if a burst of sources is over. To be called at the end of each poll; `has_changed`
-    /// tells whether a source may have started or ended in it. The last sources of a run often end
-    /// together, so memory is kept for one more poll. Returns whether the run needs that poll.
+    /// At the end of a poll, gives memory back if a burst of sources is over. The last sources of a run often
+    /// end together, so memory is kept for one more poll. Returns whether the run needs that poll.
     #[inline]
-    pub(crate) fn give_back_unused(&mut self, has_changed: bool, ready: &mut Ready) -> bool {
-        if !has_changed && !self.was_over {
-            return false;
-        }
+    pub(crate) fn give_back_unused(&mut self, ready: &mut Ready) -> bool {
         let len = self.len();
         self.peak = self.peak.max(len);
         let is_empty = len == 0 && self.slots.len() >= BURST;

@@ -109,7 +109,6 @@ impl Spares {
     }
 
     /// Adds the waker of a slot, or drops it if there are enough.
-    #[inline]
     pub(super) fn add(&mut self, waker: CountedWaker) {
         if self.others.len() < MOST_SPARES {
             self.others.push(waker);
@@ -117,15 +116,10 @@ impl Spares {
     }
 
     /// Drops all but so many.
-    #[inline]
     pub(super) fn truncate(&mut self, most: usize) {
-        if self.len() > most {
-            self.drop_all_but(most);
+        if self.len() <= most {
+            return;
         }
-    }
-
-    #[cold]
-    fn drop_all_but(&mut self, most: usize) {
         if most == 0 {
             self.lent = None;
         }

@@ -1,8 +1,8 @@
 //! A growing array of pinned values, which never move.
 //!
 //! Small values share an allocation: the first twelve by fours, and the others by sixteens. A large value
-//! has its own. Safe code can project a pin only to a named field, so two values are fields rather than an
-//! array, four are two of those, and sixteen are four times four.
+//! has its own. Safe code can project a pin only to a named field, so four values are fields rather than
+//! an array, and sixteen are four of those.
 
 use std::pin::Pin;
 
@@ -23,17 +23,19 @@ pub(super) struct Storage<T> {
 }
 
 pin_project! {
-    /// Two values side by side.
+    /// Four values in one allocation.
     #[derive(Default)]
-    struct Two<T> {
+    struct Four<T> {
         #[pin]
-        even: T,
+        first: T,
         #[pin]
-        odd: T,
+        second: T,
+        #[pin]
+        third: T,
+        #[pin]
+        fourth: T,
     }
 }
-
-type Four<T> = Two<Two<T>>;
 
 type Sixteen<T> = Four<Four<T>>;
 
@@ -41,31 +43,19 @@ fn boxed<T: Default>() -> Pin<Box<T>> {
     Box::into_pin(Box::default())
 }
 
-impl<T> Two<T> {
-    /// The value that the lowest bit of an index tells.
-    #[inline(always)]
-    fn get(self: Pin<&mut Self>, index: usize) -> Pin<&mut T> {
-        let two = self.project();
-        if index % 2 == 0 { two.even } else { two.odd }
-    }
-}
-
 impl<T> Four<T> {
     fn each(&self) -> [&T; 4] {
-        let Self { even, odd } = self;
-        [&even.even, &even.odd, &odd.even, &odd.odd]
+        [&self.first, &self.second, &self.third, &self.fourth]
     }
 
-    /// The value that the two lowest bits of an index tell.
     #[inline(always)]
-    fn four(self: Pin<&mut Self>, index: usize) -> Pin<&mut T> {
-        self.get(index / 2).get(index)
-    }
-}
-
-fn each_of_four<T>(mut four: Pin<&mut Four<T>>, found: &mut impl FnMut(Pin<&mut T>)) {
-    for index in 0..4 {
-        found(four.as_mut().four(index));
+    fn get(self: Pin<&mut Self>, index: usize) -> Pin<&mut T> {
+        let four = self.project();
+        let (even, odd) = match index % 4 {
+            0 | 1 => (four.first, four.second),
+            _ => (four.third, four.fourth),
+        };
+        if index % 2 == 0 { even } else { odd }
     }
 }
 
@@ -116,10 +106,10 @@ impl<T: Default> Storage<T> {
             four @ 1..4 => self.fours.get_mut(four - 1)?.as_mut(),
             four => {
                 let sixteen = self.sixteens.get_mut(four / 4 - 1)?.as_mut()?;
-                sixteen.as_mut().four(four)
+                sixteen.as_mut().get(four)
             }
         };
-        Some(four.four(index))
+        Some(four.get(index))
     }
 
     /// The same. Takes new memory for the value if that was given back.
@@ -134,22 +124,9 @@ impl<T: Default> Storage<T> {
             four => self.sixteens[four / 4 - 1]
                 .get_or_insert_with(boxed)
                 .as_mut()
-                .four(four),
+                .get(four),
         };
-        four.four(index)
-    }
-
-    /// Calls `found` with each value whose memory was not given back.
-    pub(super) fn each(&mut self, mut found: impl FnMut(Pin<&mut T>)) {
-        for four in self.first.iter_mut().chain(&mut self.fours) {
-            each_of_four(four.as_mut(), &mut found);
-        }
-        for sixteen in self.sixteens.iter_mut().flatten() {
-            each_of_four(sixteen.as_mut(), &mut |four| each_of_four(four, &mut found));
-        }
-        for value in self.large.iter_mut().flatten() {
-            found(value.as_mut());
-        }
+        four.get(index)
     }
 
     /// Gives memory back in which no value is used, except that of the first sixteen small ones. `discard` is
@@ -171,9 +148,7 @@ impl<T: Default> Storage<T> {
         give_back(
             &mut self.sixteens,
             |sixteen| sixteen.as_ref().get_ref().any(&is_used),
-            |sixteen| {
-                (0..16).for_each(|index| discard(sixteen.as_mut().four(index / 4).four(index)))
-            },
+            |sixteen| (0..16).for_each(|index| discard(sixteen.as_mut().get(index / 4).get(index))),
         );
         self.len = self.len.min(16 + 16 * self.sixteens.len());
     }

@@ -18,8 +18,8 @@ fn filled(ids: std::ops::Range<u32>) -> (Slots<u32, u32>, Vec<usize>) {
 
 /// Ends a poll, and another one if that is needed to give memory back.
 fn end_poll(slots: &mut Slots<u32, u32>, ready: &mut Ready) {
-    if slots.give_back_unused(true, ready) {
-        assert!(!slots.give_back_unused(false, ready));
+    if slots.give_back_unused(ready) {
+        assert!(!slots.give_back_unused(ready));
     }
 }
 
@@ -319,36 +319,36 @@ fn slots_are_used_again_in_order_after_a_burst() {
     assert!(order[3..].iter().copied().eq(0..100));
 }
 
-#[test]
-fn memory_is_kept_for_one_more_poll() {
+/// Many sources, of which all but ten have ended in the last poll.
+fn burst_that_is_over() -> (Slots<u32, u32>, Ready) {
     let (mut slots, indices) = filled(0..2000);
     let mut ready = Ready::new();
-    assert!(!slots.give_back_unused(true, &mut ready));
+    assert!(!slots.give_back_unused(&mut ready));
     for &index in &indices[10..] {
         remove(&mut slots, index);
     }
     let grown = slots.slots.len();
-    assert!(slots.give_back_unused(true, &mut ready));
+    assert!(slots.give_back_unused(&mut ready));
     assert_eq!(slots.slots.len(), grown);
-    assert!(!slots.give_back_unused(false, &mut ready));
+    (slots, ready)
+}
+
+#[test]
+fn memory_is_kept_for_one_more_poll() {
+    let (mut slots, mut ready) = burst_that_is_over();
+    assert!(!slots.give_back_unused(&mut ready));
     assert_eq!(slots.slots.len(), 16);
     assert_eq!(drain(&mut slots), (0..10).collect::<Vec<_>>());
 }
 
 #[test]
 fn memory_is_kept_if_there_are_many_sources_again() {
-    let (mut slots, indices) = filled(0..2000);
-    let mut ready = Ready::new();
-    assert!(!slots.give_back_unused(true, &mut ready));
-    for &index in &indices[10..] {
-        remove(&mut slots, index);
-    }
-    assert!(slots.give_back_unused(true, &mut ready));
+    let (mut slots, mut ready) = burst_that_is_over();
     let more: Vec<_> = (0..2000).map(|id| insert(&mut slots, id)).collect();
-    assert!(!slots.give_back_unused(true, &mut ready));
+    assert!(!slots.give_back_unused(&mut ready));
     for index in more {
         remove(&mut slots, index);
     }
-    assert!(slots.give_back_unused(true, &mut ready));
+    assert!(slots.give_back_unused(&mut ready));
     assert!(slots.slots.len() >= 2000);
 }
