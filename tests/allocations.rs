@@ -3,7 +3,7 @@
 mod common;
 
 use std::cell::RefCell;
-use std::future::{Future, ready};
+use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -38,18 +38,12 @@ impl Future for Waits<'_> {
     }
 }
 
-/// A future by a closure, with some bytes.
-struct Padded<P> {
-    poll: P,
-    _bytes: [u64; 32],
-}
-
-impl<P: FnMut(&mut Context<'_>) -> Poll<Answer> + Unpin> Future for Padded<P> {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        (self.poll)(cx)
-    }
+/// A source that takes some more bytes.
+async fn large(source: impl Future<Output = Answer>) -> Answer {
+    let large = [0_u8; 300];
+    let answer = source.await;
+    assert_eq!(large.len(), 300);
+    answer
 }
 
 /// Pending for ever. It takes 64 bytes, whether it keeps its waker or not.
@@ -315,12 +309,7 @@ fn burst_that_ends_in_the_last_poll_gives_its_memory_back() {
             wakers: &wakers,
             was_polled: false,
         };
-        (id, async move {
-            let large = [0_u8; 300];
-            let answer = waits.await;
-            assert_eq!(large.len(), 300);
-            answer
-        })
+        (id, large(waits))
     };
     let run = fetch_and_aggregate((0..COUNT).map(source), NEVER);
     let mut task = Task::new(run);
@@ -358,13 +347,7 @@ fn burst_that_times_out_within_a_poll_gives_its_memory_back() {
                 false => waits.poll_unpin(cx),
             }
         };
-        (
-            id,
-            Padded {
-                poll,
-                _bytes: [0; 32],
-            },
-        )
+        (id, large(poll_fn(poll)))
     };
     let run = fetch_and_aggregate((0..1100).map(source), NEVER)
         .timer(timer.clone())
